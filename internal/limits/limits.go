@@ -1,0 +1,78 @@
+// Package limits holds every limit and default of ipcd, each in one place.
+package limits
+
+import "time"
+
+// Names.
+const (
+	NameLength = 200 // characters of a queue's name after the slash
+)
+
+// Messages.
+const (
+	MessageSizeDefault  = 64 << 10 // bytes of a body, unless the queue says otherwise
+	MessageSizeMax      = 16 << 20 // bytes of a body that a queue may allow
+	PriorityMax         = 32767    // as MQ_PRIO_MAX - 1, see mq_overview(7)
+	Headers             = 64       // headers of a message
+	HeaderKeyLength     = 256      // bytes of a header's name
+	HeaderBytes         = 64 << 10 // bytes of all names and values of a message's headers
+	IDLength            = 256      // bytes of a dedup id, correlation id, content type or producer id
+	ReasonLength        = 256      // bytes of the reason of a nack or a bury
+	BatchMessages       = 16384    // messages of a batch
+	BatchBytes          = 24 << 20 // bytes of bodies, headers and ids of a batch
+	ReceiveMessages     = 16384    // messages a receive may ask for
+	ReceiveBytes        = 24 << 20 // bytes of bodies a receive hands out, unless one message is larger
+	SettlementsPerFrame = 65536    // settlements of one request or frame
+	SelectorTypes       = 1024     // types of a set in a selector
+)
+
+// Times.
+const (
+	LeaseDefault = 30 * time.Second
+	LeaseMin     = 10 * time.Millisecond
+	LeaseMax     = 7 * 24 * time.Hour
+	DelayMax     = 366 * 24 * time.Hour // of delays, back-offs and TTLs
+	WaitMax      = 24 * time.Hour       // of a receive or a blocked send
+)
+
+// Queues.
+const (
+	Queues               = 65536
+	QueueMessagesDefault = 1_000_000
+	QueueMessagesMax     = 1_000_000_000
+	QueueBytesDefault    = 1 << 30
+	QueueBytesMax        = 1 << 40
+	MaxAttemptsDefault   = 16
+	MaxAttemptsMax       = 65535
+	DedupWindowDefault   = 2 * time.Minute
+	DedupWindowMax       = 7 * 24 * time.Hour
+	DedupIDsDefault      = 1_000_000
+	DedupIDsMax          = 100_000_000
+	TypeNames            = 1024 // names for types of a queue
+	TypeNameLength       = 64
+	WaitingReceivers     = 10_000   // receives and streams waiting at a queue
+	BlockedSenders       = 10_000   // senders waiting for room in a queue
+	BlockedBytes         = 64 << 20 // bytes of their messages
+	Producers            = 65536    // producers a queue remembers
+	ProducerBatches      = 256      // batches remembered of each
+	ProducerWindow       = 2 * time.Minute
+	ModeDefault          = 0o600
+	DeadLetterDepth      = 16 // dead-letter queues behind each other
+)
+
+// Transport.
+const (
+	FrameBytes            = 32 << 20 // a gRPC message
+	HeaderListBytes       = 64 << 10 // the headers of a gRPC call
+	StreamsPerConn        = 1024     // concurrent calls on a connection
+	ConsumeCreditMax      = 1 << 20  // messages of outstanding credit of a Consume stream
+	PeekPage              = 256      // messages of one PeekResponse
+	PeekPageBytes         = 4 << 20  // bytes of bodies of one PeekResponse, unless one message is larger
+	PeekScan              = 4096     // messages looked at under one hold of a queue's lock
+	KeepaliveTime         = 30 * time.Second
+	KeepaliveTimeout      = 20 * time.Second
+	KeepaliveMinTime      = 10 * time.Second // a client that pings more often is disconnected
+	StopTimeoutDefault    = 10 * time.Second // how long a stopping daemon waits for acks
+	HandshakeTimeout      = 10 * time.Second
+	KernelMessagesDefault = 10 // mq_maxmsg of a door, as the kernel's own default
+)

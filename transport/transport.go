@@ -1,0 +1,65 @@
+// Package transport holds what all doors share: the Broker they call.
+package transport
+
+import (
+	"context"
+	"time"
+
+	"github.com/ipcd/ipcd/broker"
+	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/identity"
+)
+
+// Broker is the broker as the doors see it. Every call says on whose behalf it is made; access is
+// checked at every call. Errors are *reason.Error, or the context's.
+type Broker interface {
+	// CreateQueue makes a queue with the default settings as changed by edit. If it exists with the same
+	// settings and exclusive is false, created is false.
+	CreateQueue(ctx context.Context, id identity.Identity, name string, edit broker.Edit, exclusive bool) (info broker.Info, created bool, err error)
+	GetQueue(ctx context.Context, id identity.Identity, name string) (broker.Info, error)
+	UpdateQueue(ctx context.Context, id identity.Identity, name string, edit broker.Edit) (broker.Info, error)
+	// DeleteQueue removes a queue and tells how many messages went with it.
+	DeleteQueue(ctx context.Context, id identity.Identity, name string) (messages int64, err error)
+	// ListQueues returns the queues that the caller may look at, by name. glob is a pattern of
+	// path.Match over the name without its slash; "" matches all.
+	ListQueues(ctx context.Context, id identity.Identity, glob string) ([]broker.Info, error)
+	PauseQueue(ctx context.Context, id identity.Identity, name string, paused bool) (broker.Info, error)
+	// Purge removes messages; no states in the filter: ready, delayed and buried ones. cursor is "" when done.
+	Purge(ctx context.Context, id identity.Identity, r broker.SelectRequest) (messages int64, cursor string, err error)
+	// Kick returns buried messages to ready.
+	Kick(ctx context.Context, id identity.Identity, r broker.SelectRequest) (messages int64, cursor string, err error)
+
+	Send(ctx context.Context, id identity.Identity, r broker.SendRequest) (queue.Stored, error)
+	// Receive returns as soon as something matches; with nothing, and no error, when the wait is over.
+	// If the context ends after messages were leased they are released.
+	Receive(ctx context.Context, id identity.Identity, r broker.ReceiveRequest) ([]queue.Delivery, error)
+	// Settle settles each for itself. Failures and touched leases carry the settlement's index.
+	Settle(ctx context.Context, id identity.Identity, s []broker.Settlement) (broker.Settled, error)
+	Consume(ctx context.Context, id identity.Identity, r broker.ConsumeRequest) (Consumer, error)
+
+	Peek(ctx context.Context, id identity.Identity, r broker.PeekRequest) (broker.PeekPage, error)
+	// AwaitArrival returns when a message with a sequence above after became visible in the queue.
+	AwaitArrival(ctx context.Context, id identity.Identity, queue string, after uint64) error
+
+	// Totals sums up all queues.
+	Totals() broker.Totals
+	// Instance identifies this run of the daemon.
+	Instance() string
+}
+
+// Consumer is one stream of deliveries. Its methods may be called concurrently.
+type Consumer interface {
+	// Lease is the lease in force; 0 if deliveries are consumed at once.
+	Lease() time.Duration
+	// Next waits for deliveries within the credit. After Drain, and once nothing more comes, it returns io.EOF.
+	Next(ctx context.Context) (broker.Deliveries, error)
+	// Credit allows more deliveries; it adds up. bytes 0 in the first call: bytes are not limited.
+	Credit(messages, bytes uint64) error
+	// Settle settles deliveries by tag. A tag that is over, or never was, is a StaleReceipt failure.
+	Settle(s []broker.TagSettlement) (broker.Settled, error)
+	// Drain ends deliveries; what was delivered can still be settled.
+	Drain()
+	// Close ends the consumer. What is still leased is returned: uncounted if graceful is true, else as a
+	// failed attempt.
+	Close(graceful bool)
+}
