@@ -61,7 +61,6 @@ const (
 	Touch
 	Release
 	Bury
-	numOutcomes
 )
 
 // Settlement ends, prolongs or gives back one lease.

@@ -63,3 +63,17 @@ type Consumer interface {
 	// failed attempt.
 	Close(graceful bool)
 }
+
+// Over is the broker as the doors see it.
+func Over(b *broker.Broker) Broker { return over{b} }
+
+type over struct{ *broker.Broker }
+
+// Consume opens a Consumer.
+func (o over) Consume(ctx context.Context, id identity.Identity, r broker.ConsumeRequest) (Consumer, error) {
+	c, err := o.Broker.Consume(ctx, id, r)
+	if err != nil {
+		return nil, err // not a nil *broker.Consumer in the interface
+	}
+	return c, nil
+}

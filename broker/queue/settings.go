@@ -81,6 +81,7 @@ func Default(uid, gid uint32) Settings {
 		MaxAttempts:    limits.MaxAttemptsDefault,
 		DedupWindow:    limits.DedupWindowDefault,
 		MaxDedupIDs:    limits.DedupIDsDefault,
+		Durability:     Memory,
 		Kernel:         KernelQueue{Type: 1},
 		Mode:           limits.ModeDefault,
 		OwnerUID:       uid,

@@ -54,6 +54,7 @@ const (
 	BlockedSenders       = 10_000   // senders waiting for room in a queue
 	BlockedBytes         = 64 << 20 // bytes of their messages
 	Producers            = 65536    // producers a queue remembers
+	ProducerDuplicates   = 1 << 20  // duplicates in the answers remembered for them
 	ProducerBatches      = 256      // batches remembered of each
 	ProducerWindow       = 2 * time.Minute
 	ModeDefault          = 0o600
@@ -73,6 +74,9 @@ const (
 	KeepaliveTimeout      = 20 * time.Second
 	KeepaliveMinTime      = 10 * time.Second // a client that pings more often is disconnected
 	StopTimeoutDefault    = 10 * time.Second // how long a stopping daemon waits for acks
+	StopTimeoutMax        = time.Hour
 	HandshakeTimeout      = 10 * time.Second
-	KernelMessagesDefault = 10 // mq_maxmsg of a door, as the kernel's own default
+	KernelMessagesDefault = 10               // mq_maxmsg of a door, as the kernel's own default
+	KernelRetry           = 10 * time.Second // between attempts to open a kernel door that could not be opened
+	KernelRecordBytes     = 32 << 20         // the file that records which kernel queues are ours
 )

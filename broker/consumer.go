@@ -1,0 +1,304 @@
+package broker
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+const (
+	// What is leased for a consumer and not yet fetched by Next is bounded, whatever the credit.
+	outboxMessages = 512
+	outboxBytes    = 1 << 20
+	// turnMessages is how many messages a consumer gets before others in line have their turn.
+	turnMessages = 128
+)
+
+// Consumer is one stream of deliveries. Its methods may be called concurrently.
+type Consumer struct {
+	s    *served
+	id   identity.Identity
+	want queue.LeaseRequest
+
+	wake chan struct{} // told when Next has something to look at
+
+	// Guarded by the queue's mu.
+	place       *waiting[*receiver] // in line
+	messages    uint64              // credit left
+	bytes       int64               // credit left, if bytesLimited
+	wholeBytes  int64               // the credit as it was last granted: one larger message passes alone
+	bounded     bool                // bytes are limited
+	credited    bool
+	outbox      []queue.Delivery
+	outboxBytes int
+	nextTag     uint64 // of the first in the outbox
+	held        held
+	draining    bool
+	closed      bool
+	err         error // why it ended
+}
+
+// Consume opens a Consumer. See transport.Broker.
+func (b *Broker) Consume(ctx context.Context, id identity.Identity, r ConsumeRequest) (*Consumer, error) {
+	s, err := b.find(id, r.Queue, receive)
+	if err != nil {
+		return nil, err
+	}
+	sel, err := r.Selector.Check()
+	if err == nil {
+		err = checkLease(r.Lease, r.Consume)
+	}
+	if err != nil {
+		return nil, on(s, err)
+	}
+	c := &Consumer{
+		s: s, id: id, wake: make(chan struct{}, 1), nextTag: 1,
+		want: queue.LeaseRequest{Selector: sel, Duration: r.Lease, Consume: r.Consume},
+	}
+	c.place = &waiting[*receiver]{value: &receiver{consumer: c}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.goneLocked(); err != nil {
+		return nil, err
+	}
+	if len(s.consumers) >= limits.WaitingReceivers {
+		return nil, reason.New(reason.QuotaExceeded, "the queue has %d consumers, all that it may", limits.WaitingReceivers).On(s.name)
+	}
+	s.consumers[c] = struct{}{}
+	return c, nil
+}
+
+// Lease is the lease in force; 0 if deliveries are consumed at once.
+func (c *Consumer) Lease() time.Duration {
+	if c.want.Consume {
+		return 0
+	}
+	if c.want.Duration > 0 {
+		return c.want.Duration
+	}
+	return c.s.access.Load().Lease
+}
+
+// Credit allows more deliveries.
+func (c *Consumer) Credit(messages, bytes uint64) error {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.messages+messages > limits.ConsumeCreditMax || messages > limits.ConsumeCreditMax {
+		return reason.Invalid("credit.messages", "credit for %d more messages: at most %d may be outstanding", messages, limits.ConsumeCreditMax).On(s.name)
+	}
+	if bytes > 1<<40 || c.bytes+int64(bytes) > 1<<40 {
+		return reason.Invalid("credit.bytes", "credit for %d more bytes: at most %d may be outstanding", bytes, int64(1)<<40).On(s.name)
+	}
+	if !c.credited {
+		c.credited, c.bounded = true, bytes > 0
+	} else if bytes > 0 && !c.bounded {
+		return reason.Invalid("credit.bytes", "the first credit did not limit bytes: leave bytes out, or give them from the start").On(s.name)
+	}
+	c.messages += messages
+	c.bytes += int64(bytes)
+	c.wholeBytes = max(c.wholeBytes, c.bytes)
+	c.lineUpLocked()
+	s.afterLocked(s.b.now())
+	return nil
+}
+
+// lineUpLocked joins those who wait, if the consumer may be served.
+func (c *Consumer) lineUpLocked() {
+	if !c.place.in && c.mayTakeLocked() {
+		c.s.receivers.push(c.place)
+	}
+}
+
+func (c *Consumer) mayTakeLocked() bool {
+	return !c.closed && !c.draining && c.err == nil && c.messages > 0 && (!c.bounded || c.bytes > 0) &&
+		len(c.outbox) < outboxMessages && c.outboxBytes < outboxBytes && c.held.live < limits.ConsumeCreditMax
+}
+
+// serveLocked takes a turn and reports whether it got something. The consumer goes to the back of the
+// line, or out of it.
+func (c *Consumer) serveLocked(n *waiting[*receiver], now queue.Instant) bool {
+	s := c.s
+	want := c.want
+	want.Max = int(min(c.messages, turnMessages, uint64(outboxMessages-len(c.outbox))))
+	want.MaxBytes = outboxBytes - c.outboxBytes
+	if c.bounded {
+		want.MaxBytes = int(min(int64(want.MaxBytes), c.bytes))
+		if c.bytes < c.wholeBytes {
+			want.MaxBody = int(c.bytes) // a message larger than all credit passes only when that is whole
+		}
+	}
+	before := len(c.outbox)
+	got, err := s.q.Lease(now, want, c.outbox)
+	c.outbox = got
+	if err != nil {
+		// Too large for what is left: wait for credit.
+		s.receivers.remove(n)
+		return false
+	}
+	if len(got) == before {
+		return false
+	}
+	for i := before; i < len(got); i++ {
+		size := got[i].Bytes()
+		c.outboxBytes += size
+		c.messages--
+		if c.bounded {
+			c.bytes -= int64(size)
+		}
+		if !want.Consume {
+			c.held.add(c.nextTag+uint64(i), got[i].Receipt)
+		}
+	}
+	s.receivers.remove(n)
+	c.lineUpLocked()
+	c.wakeLocked()
+	return true
+}
+
+func (c *Consumer) wakeLocked() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// failLocked ends the consumer: its queue was deleted, or the daemon stops.
+func (c *Consumer) failLocked(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+	c.wakeLocked()
+}
+
+// Next waits for deliveries. After Drain, or when the daemon stops, and once nothing more comes, it
+// returns io.EOF.
+func (c *Consumer) Next(ctx context.Context) (Deliveries, error) {
+	s := c.s
+	recalled := false
+	for {
+		s.mu.Lock()
+		now := s.b.now()
+		if s.overdueLocked(now) {
+			s.mu.Unlock()
+			s.expire(now.Mono)
+			s.mu.Lock()
+		}
+		if len(c.outbox) > 0 && !c.closed {
+			out := Deliveries{First: c.nextTag, Deliveries: c.outbox}
+			c.nextTag += uint64(len(c.outbox))
+			c.outbox, c.outboxBytes = nil, 0
+			c.lineUpLocked()
+			s.afterLocked(now)
+			s.mu.Unlock()
+			return out, nil
+		}
+		err := c.err
+		if err == nil && (c.closed || c.draining) {
+			err = io.EOF
+		}
+		recall := err == nil && !recalled && s.doorHeld > 0 && c.place.in && !s.q.Paused()
+		s.mu.Unlock()
+		if err != nil {
+			return Deliveries{}, err
+		}
+		if recall {
+			recalled = true
+			s.recall(ctx)()
+			continue
+		}
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+			return Deliveries{}, ctx.Err()
+		}
+	}
+}
+
+// Settle settles deliveries by tag.
+func (c *Consumer) Settle(all []TagSettlement) (Settled, error) {
+	var out Settled
+	total := uint64(0)
+	for i := range all {
+		if all[i].First == 0 || all[i].Last < all[i].First || all[i].Last-all[i].First >= limits.SettlementsPerFrame {
+			return out, reason.Invalid("settlements", "settlement %d: tags %d to %d: they count from 1 and a range has at most %d", i, all[i].First, all[i].Last, limits.SettlementsPerFrame)
+		}
+		total += all[i].Last - all[i].First + 1
+	}
+	if total > limits.SettlementsPerFrame {
+		return out, reason.Invalid("settlements", "settlements of %d deliveries: a frame may have %d", total, limits.SettlementsPerFrame)
+	}
+	if err := c.s.b.check(c.id, c.s, receive); err != nil {
+		return out, err
+	}
+	c.s.settle(needsDead(all, func(t *TagSettlement) Outcome { return t.Outcome }), func(t queue.Settlements) {
+		for i := range all {
+			for tag := all[i].First; tag <= all[i].Last; tag++ {
+				c.settleTagLocked(t, tag, &all[i].Verdict, i, &out)
+			}
+		}
+		c.lineUpLocked()
+	})
+	return out, nil
+}
+
+func (c *Consumer) settleTagLocked(t queue.Settlements, tag uint64, v *Verdict, index int, out *Settled) {
+	receipt, ok := c.held.get(tag)
+	if !ok {
+		err := reason.New(reason.StaleReceipt, "tag %d of this stream was settled, or never delivered", tag).On(c.s.name)
+		out.Failures = append(out.Failures, SettleFailure{Index: index, Tag: tag, Err: err})
+		return
+	}
+	failures := len(out.Failures)
+	c.s.apply(t, receipt, v, index, tag, out)
+	stale := len(out.Failures) > failures && reason.Of(out.Failures[failures].Err) == reason.StaleReceipt
+	if stale || v.Outcome != Touch && len(out.Failures) == failures {
+		c.held.remove(tag)
+	}
+}
+
+// Drain ends deliveries. What was delivered can still be settled.
+func (c *Consumer) Drain() {
+	c.s.mu.Lock()
+	c.stopLocked()
+	c.s.mu.Unlock()
+}
+
+// stopLocked ends deliveries after those that are on their way.
+func (c *Consumer) stopLocked() {
+	c.draining = true
+	c.s.receivers.remove(c.place)
+	c.wakeLocked()
+}
+
+// Close ends the consumer. What is still leased is returned: uncounted if graceful is true, or if it
+// never left the outbox; else as a failed attempt.
+func (c *Consumer) Close(graceful bool) {
+	s := c.s
+	dead := s.lockWithDead()
+	defer s.unlockWithDead(dead)
+	if c.closed {
+		return
+	}
+	c.closed = true
+	s.receivers.remove(c.place)
+	delete(s.consumers, c)
+	now := s.b.now()
+	t := s.q.Begin(now, dead.queue())
+	c.held.each(func(tag uint64, r queue.Receipt) {
+		if graceful || tag >= c.nextTag {
+			_ = t.Release(r) // stale ones are settled otherwise
+		} else {
+			_ = t.Break(r)
+		}
+	})
+	t.End()
+	c.held, c.outbox = held{}, nil
+	c.wakeLocked()
+	s.finishWithDeadLocked(dead, now)
+}

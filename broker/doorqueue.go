@@ -1,0 +1,210 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/ipcd/ipcd/broker/queue"
+)
+
+// openDoor makes the queue's kernel doors, through which nothing flows yet.
+func (s *served) openDoor(settings *queue.Settings) error {
+	if s.b.doors == nil || settings.Kernel.Mode == queue.KernelNone {
+		return nil
+	}
+	door, err := s.b.doors.Open(DoorSpec{
+		Queue: s.name, ID: s.id, Kernel: settings.Kernel, MaxMessageSize: settings.MaxMessageSize,
+		Mode: settings.Mode, OwnerUID: settings.OwnerUID, GroupGID: settings.GroupGID, Lane: (*lane)(s),
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.door = door
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *served) startDoor() {
+	s.mu.Lock()
+	door := s.door
+	s.mu.Unlock()
+	if door != nil {
+		door.Start()
+	}
+}
+
+// changeDoor makes the doors anew where new settings concern them. If the new ones cannot be had the
+// old ones are opened again.
+func (s *served) changeDoor(old, settings *queue.Settings) error {
+	a, b := old.Kernel, settings.Kernel
+	same := a.Mode == b.Mode && a.MaxMessages == b.MaxMessages && a.MessageSize == b.MessageSize && a.Type == b.Type &&
+		a.TypePrefix == b.TypePrefix && a.OutSelector.String() == b.OutSelector.String() &&
+		old.MaxMessageSize == settings.MaxMessageSize && old.Mode == settings.Mode && old.OwnerUID == settings.OwnerUID && old.GroupGID == settings.GroupGID
+	if same {
+		return nil
+	}
+	s.mu.Lock()
+	door := s.door
+	s.door = nil
+	s.mu.Unlock()
+	if door != nil {
+		door.Close(true)
+	}
+	err := s.openDoor(settings)
+	if err != nil && s.openDoor(old) == nil {
+		s.startDoor()
+	}
+	return err
+}
+
+// lane is a queue as its doors use it: a DoorQueue.
+type lane served
+
+// Reserve waits for room, in line with blocked senders.
+func (l *lane) Reserve(ctx context.Context, messages int, bytes int64) (Reservation, error) {
+	s := (*served)(l)
+	s.mu.Lock()
+	if err := s.goneLocked(); err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
+	r := &reservation{s: s, messages: int64(messages), bytes: bytes}
+	if s.blocked.len == 0 && s.q.Reserve(r.messages, r.bytes) {
+		s.mu.Unlock()
+		return r, nil
+	}
+	w := &waiting[*blockedSend]{value: &blockedSend{reserve: true, reserveMessages: r.messages, reserveBytes: r.bytes, done: make(chan struct{})}}
+	s.blocked.push(w)
+	s.mu.Unlock()
+	if _, err := s.awaitRoom(ctx, w, 0); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+type reservation struct {
+	s               *served
+	messages, bytes int64 // left; guarded by s.mu
+}
+
+// Send stores messages in the reserved room.
+func (r *reservation) Send(messages []queue.Message) (refused int, err error) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.deleted {
+		return len(messages), s.goneLocked()
+	}
+	now := s.b.now()
+	if _, batchErr := s.q.Send(now, r.take(messages)); batchErr != nil {
+		// One of them is not acceptable: the others are.
+		for i := range messages {
+			if _, oneErr := s.q.Send(now, queue.Batch{Messages: messages[i : i+1], Reserved: true}); oneErr != nil {
+				refused++
+				if err == nil {
+					err = on(s, oneErr)
+				}
+			}
+		}
+	}
+	s.publishLocked()
+	s.afterLocked(now)
+	return refused, err
+}
+
+// take gives back the room that the messages need, for them to use at once.
+func (r *reservation) take(messages []queue.Message) queue.Batch {
+	bytes := int64(0)
+	for i := range messages {
+		bytes += int64(messages[i].Bytes())
+	}
+	count := min(int64(len(messages)), r.messages)
+	bytes = min(bytes, r.bytes)
+	r.s.q.Unreserve(count, bytes)
+	r.messages -= count
+	r.bytes -= bytes
+	return queue.Batch{Messages: messages, Reserved: true}
+}
+
+// Release gives back what was not used.
+func (r *reservation) Release() {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	if r.messages == 0 && r.bytes == 0 {
+		return
+	}
+	r.s.q.Unreserve(r.messages, r.bytes)
+	r.messages, r.bytes = 0, 0
+	r.s.afterLocked(r.s.b.now())
+}
+
+// Lease waits for messages that fit and that nobody else waits for.
+func (l *lane) Lease(ctx context.Context, selector queue.Selector, max, maxBody int) (out []queue.Delivery, skipped int, err error) {
+	s := (*served)(l)
+	selector, err = selector.Check()
+	if err != nil {
+		return nil, 0, err
+	}
+	var from queue.ReadyCursor
+	for {
+		s.mu.Lock()
+		if err := s.goneLocked(); err != nil {
+			s.mu.Unlock()
+			return nil, skipped, err
+		}
+		more := true
+		if s.doorHold > 0 || s.q.Paused() {
+			more = false
+		}
+		now := s.b.now()
+		for more && len(out) < max {
+			var seq uint64
+			var big int
+			seq, from, big, more = s.q.Fit(selector, maxBody, from)
+			skipped += big
+			if seq == 0 {
+				break
+			}
+			if d, ok := s.q.LeaseOne(now, seq); ok {
+				out = append(out, d)
+				s.doorHeld++
+			}
+			from = queue.ReadyCursor{}
+			more = true
+		}
+		if len(out) > 0 || skipped > 0 && !more {
+			s.afterLocked(now)
+			s.mu.Unlock()
+			return out, skipped, nil
+		}
+		if more { // not all were looked at: give way in between
+			s.mu.Unlock()
+			continue
+		}
+		from = queue.ReadyCursor{}
+		if s.doorWaits == nil {
+			s.doorWaits = make(chan struct{})
+		}
+		waits := s.doorWaits
+		s.mu.Unlock()
+		select {
+		case <-waits:
+		case <-ctx.Done():
+			return nil, skipped, ctx.Err()
+		}
+	}
+}
+
+// Settle records what has left through the door and gives the rest back.
+func (l *lane) Settle(consumed, released []queue.Receipt) {
+	s := (*served)(l)
+	s.settle(true, func(t queue.Settlements) {
+		for _, r := range consumed {
+			_ = t.Ack(r) // stale: it was purged meanwhile
+		}
+		for _, r := range released {
+			_ = t.Release(r)
+		}
+		s.doorHeld -= len(consumed) + len(released)
+	})
+}

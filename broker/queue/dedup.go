@@ -1,0 +1,143 @@
+package queue
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// digest stands for a dedup id: the first 16 bytes of its SHA-256, so that what is remembered of an id
+// has one size.
+type digest [16]byte
+
+func digestOf(id string) digest {
+	sum := sha256.Sum256([]byte(id))
+	return digest(sum[:16])
+}
+
+const (
+	dedupShards = 64
+	dedupBlock  = 256
+)
+
+// dedup remembers the dedup ids of a window, oldest first. Entries stand in the order of arrival in
+// blocks; hash tables, many small ones so that none takes long to grow, hold their places.
+type dedup struct {
+	blocks []*[dedupBlock]dedupEntry // entries base to end-1, from blocks[0]
+	base   uint64                    // place of the first entry of blocks[0]
+	start  uint64                    // place of the oldest entry that is remembered
+	end    uint64                    // place of the next
+	tables [dedupShards]dedupTable
+}
+
+type dedupEntry struct {
+	digest digest
+	seq    uint64
+	at     int64 // wall time of the decision, ns
+}
+
+// dedupTable is a hash table with linear probing and deletion by shifting back. A place of 0 is
+// empty; others are the entry's place + 1.
+type dedupTable struct {
+	places []uint32 // low 32 bits
+	used   int
+}
+
+func (d *dedup) len() int { return int(d.end - d.start) }
+
+func (d *dedup) entry(place uint64) *dedupEntry {
+	i := place - d.base
+	return &d.blocks[i/dedupBlock][i%dedupBlock]
+}
+
+// full expands the low 32 bits that a table holds: places span less than 2^32.
+func (d *dedup) full(low uint32) uint64 {
+	return d.start + uint64(low-1-uint32(d.start))
+}
+
+func (t *dedupTable) home(g digest) int {
+	return int(binary.LittleEndian.Uint64(g[8:]) & uint64(len(t.places)-1))
+}
+
+// find returns the sequence under which an id was first stored.
+func (d *dedup) find(g digest) (seq uint64, ok bool) {
+	t := &d.tables[g[0]%dedupShards]
+	if t.used == 0 {
+		return 0, false
+	}
+	for i := t.home(g); t.places[i] != 0; i = (i + 1) & (len(t.places) - 1) {
+		if e := d.entry(d.full(t.places[i])); e.digest == g {
+			return e.seq, true
+		}
+	}
+	return 0, false
+}
+
+func (d *dedup) add(g digest, seq uint64, at int64) {
+	if (d.end-d.base)/dedupBlock == uint64(len(d.blocks)) {
+		d.blocks = append(d.blocks, new([dedupBlock]dedupEntry))
+	}
+	d.end++
+	*d.entry(d.end - 1) = dedupEntry{g, seq, at}
+	t := &d.tables[g[0]%dedupShards]
+	if 2*(t.used+1) > len(t.places) {
+		d.resize(t, max(8, 2*len(t.places)))
+	}
+	t.put(g, uint32(d.end-1)+1)
+}
+
+func (t *dedupTable) put(g digest, place uint32) {
+	i := t.home(g)
+	for t.places[i] != 0 {
+		i = (i + 1) & (len(t.places) - 1)
+	}
+	t.places[i] = place
+	t.used++
+}
+
+func (d *dedup) resize(t *dedupTable, size int) {
+	old := t.places
+	*t = dedupTable{places: make([]uint32, size)}
+	for _, p := range old {
+		if p != 0 {
+			t.put(d.entry(d.full(p)).digest, p)
+		}
+	}
+}
+
+// forget drops the ids that were stored before a time.
+func (d *dedup) forget(before int64) {
+	for d.start < d.end && d.entry(d.start).at < before {
+		d.drop(d.entry(d.start).digest, uint32(d.start)+1)
+		d.start++
+		if d.start-d.base == dedupBlock {
+			d.blocks[0] = nil
+			d.blocks = d.blocks[1:]
+			d.base = d.start
+		}
+	}
+}
+
+// oldest is the time of the oldest id; there must be one.
+func (d *dedup) oldest() int64 { return d.entry(d.start).at }
+
+func (d *dedup) drop(g digest, place uint32) {
+	t := &d.tables[g[0]%dedupShards]
+	mask := len(t.places) - 1
+	i := t.home(g)
+	for t.places[i] != place {
+		i = (i + 1) & mask
+	}
+	// Shift back what would no longer be found across the gap.
+	for j := (i + 1) & mask; t.places[j] != 0; j = (j + 1) & mask {
+		home := t.home(d.entry(d.full(t.places[j])).digest)
+		if (j-home)&mask >= (j-i)&mask {
+			t.places[i] = t.places[j]
+			i = j
+		}
+	}
+	t.places[i] = 0
+	t.used--
+	if len(t.places) > 64 && 8*t.used < len(t.places) {
+		d.resize(t, len(t.places)/2)
+	}
+}

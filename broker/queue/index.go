@@ -1,0 +1,165 @@
+package queue
+
+import "sort"
+
+// pageSlots is how many consecutive sequences share a page.
+const pageSlots = 32
+
+// page holds the slots of sequences key*32 to key*32+31.
+type page struct {
+	slots [pageSlots]slot
+	live  int // slots in use
+	key   uint64
+}
+
+// index finds a message's slot by its sequence. Pages stand in the order of their keys; since
+// sequences only rise, new ones are appended. One message keeps its page alive: 1.5 KiB at the worst.
+type index struct {
+	pages arena[page]
+	// The directory: keys[first:] rises strictly. ids holds the page's number, 0 where it was dropped.
+	keys    []uint64
+	ids     []uint32
+	first   int
+	dropped int // zeros in ids[first:]
+}
+
+// at returns the slot of that number, which must be in use.
+func (x *index) at(n uint32) *slot {
+	return &x.pages.at(n / pageSlots).slots[n%pageSlots]
+}
+
+// add makes a slot for a sequence above all that were added before.
+func (x *index) add(seq uint64) (uint32, *slot) {
+	key := seq / pageSlots
+	last := len(x.keys) - 1
+	var id uint32
+	var p *page
+	if last >= x.first && x.keys[last] == key && x.ids[last] != 0 {
+		id = x.ids[last]
+		p = x.pages.at(id)
+	} else {
+		id, p = x.pages.alloc()
+		p.key = key
+		if last >= x.first && x.keys[last] == key {
+			x.ids[last] = id
+			x.dropped--
+		} else {
+			x.compact()
+			x.keys = append(x.keys, key)
+			x.ids = append(x.ids, id)
+		}
+	}
+	s := &p.slots[seq%pageSlots]
+	*s = slot{seq: seq}
+	p.live++
+	return id*pageSlots + uint32(seq%pageSlots), s
+}
+
+// remove frees a slot.
+func (x *index) remove(n uint32) {
+	p := x.pages.at(n / pageSlots)
+	p.slots[n%pageSlots].seq = 0
+	p.live--
+	if p.live > 0 {
+		return
+	}
+	i, _ := x.search(p.key)
+	x.pages.release(n / pageSlots)
+	x.ids[i] = 0
+	x.dropped++
+	for x.first < len(x.ids) && x.ids[x.first] == 0 {
+		x.first++
+		x.dropped--
+	}
+}
+
+// find returns the slot of a sequence, 0 if there is none.
+func (x *index) find(seq uint64) uint32 {
+	i, ok := x.search(seq / pageSlots)
+	if !ok || x.ids[i] == 0 {
+		return 0
+	}
+	if x.pages.at(x.ids[i]).slots[seq%pageSlots].seq != seq {
+		return 0
+	}
+	return x.ids[i]*pageSlots + uint32(seq%pageSlots)
+}
+
+// search returns the place of a key in the directory, or of the first key above it. Where no keys are
+// missing the place is known at once: position i holds at least key keys[first]+i and at most the last
+// key minus what follows.
+func (x *index) search(key uint64) (int, bool) {
+	keys := x.keys[x.first:]
+	n := len(keys)
+	if n == 0 || key > keys[n-1] {
+		return len(x.keys), false
+	}
+	if key <= keys[0] {
+		return x.first, key == keys[0]
+	}
+	low, high := 0, n-1
+	if d := keys[n-1] - key; d < uint64(n-1) {
+		low = n - 1 - int(d)
+	}
+	if d := key - keys[0]; d < uint64(high) {
+		high = int(d)
+	}
+	i := low + sort.Search(high-low, func(i int) bool { return keys[low+i] >= key })
+	return x.first + i, keys[i] == key
+}
+
+// compact makes room in the directory where that is better than growing it.
+func (x *index) compact() {
+	if len(x.keys) < cap(x.keys) || x.first+x.dropped < len(x.keys)/4 {
+		return
+	}
+	n := 0
+	for i := x.first; i < len(x.keys); i++ {
+		if x.ids[i] != 0 {
+			x.keys[n], x.ids[n] = x.keys[i], x.ids[i]
+			n++
+		}
+	}
+	x.keys, x.ids, x.first, x.dropped = x.keys[:n], x.ids[:n], 0, 0
+	if cap(x.keys) > 1024 && n < cap(x.keys)/8 {
+		x.keys = append(make([]uint64, 0, 2*n), x.keys...)
+		x.ids = append(make([]uint32, 0, 2*n), x.ids...)
+	}
+}
+
+// scan calls visit for the slots with sequences from first to last, in order, until visit returns
+// false or budget places were looked at. It returns the sequence to go on from, 0 at the end.
+func (x *index) scan(first, last uint64, budget int, visit func(n uint32, s *slot) bool) uint64 {
+	i, _ := x.search(first / pageSlots)
+	for ; i < len(x.keys); i++ {
+		if x.keys[i]*pageSlots > last {
+			return 0
+		}
+		if x.ids[i] == 0 {
+			budget--
+			continue
+		}
+		p := x.pages.at(x.ids[i])
+		for j := range p.slots {
+			s := &p.slots[j]
+			if s.seq == 0 || s.seq < first {
+				continue
+			}
+			if s.seq > last {
+				return 0
+			}
+			if budget <= 0 {
+				return s.seq
+			}
+			budget--
+			seq := s.seq
+			if !visit(x.ids[i]*pageSlots+uint32(j), s) {
+				return seq + 1
+			}
+			if x.ids[i] == 0 { // visit removed the page's last message
+				break
+			}
+		}
+	}
+	return 0
+}

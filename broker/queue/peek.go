@@ -1,0 +1,241 @@
+package queue
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+// Peeker makes one page of messages in bounded steps, so that the queue's lock can be given up in
+// between. Between pages, and steps, a message may be missed; none is shown twice.
+//
+// Ready messages come in the order of receipt, delayed ones by due time, leased ones by the end of
+// their lease, buried ones by sequence; states in this order.
+type Peeker struct {
+	Filter  Filter
+	Max     int // messages of the page
+	MaxBody int // where to cut bodies; 0: not
+
+	Page []Peeked
+
+	// When the first page began: the number of the last record and the last visible sequence. What
+	// came later, or became delayed, leased or buried since, is not shown: it may have been already.
+	begun  bool
+	number uint64
+	last   uint64
+
+	state State // being shown; numStates: all were
+	ready ReadyCursor
+	// Delayed, leased: what was shown last. Buried: the sequence to go on from.
+	after deadlineKey
+	// A pass over all messages, where too many are delayed or leased to be sorted under one hold of the lock.
+	passing bool
+	passed  uint64 // sequence to go on from
+	nearest []deadlineKey
+	bodies  bodyBuffer
+	bytes   int
+}
+
+const numStates = Buried + 1
+
+// deadlineKey orders messages by deadline and then sequence.
+type deadlineKey struct {
+	deadline int64
+	seq      uint64
+}
+
+func (k deadlineKey) compare(o deadlineKey) int {
+	if c := cmp.Compare(k.deadline, o.deadline); c != 0 {
+		return c
+	}
+	return cmp.Compare(k.seq, o.seq)
+}
+
+// NewPeeker starts a page where the page before ended, or at the beginning if cursor is "".
+func NewPeeker(f Filter, max, maxBody int, cursor string) (*Peeker, error) {
+	if len(f.States) == 0 {
+		f.States = []State{Ready}
+	}
+	p := &Peeker{Filter: f, Max: max, MaxBody: maxBody, state: Ready}
+	if cursor == "" {
+		return p, nil
+	}
+	var state int
+	var a int64
+	var b uint64
+	n, err := fmt.Sscanf(cursor, cursorFormat, &p.number, &p.last, &state, &a, &b)
+	if n != 5 || err != nil || state < int(Ready) || state > int(Buried) || fmt.Sprintf(cursorFormat, p.number, p.last, state, a, b) != cursor {
+		return nil, reason.Invalid("cursor", "cursor %.60q: pass on what the page before returned", cursor)
+	}
+	p.begun, p.state = true, State(state)
+	if p.state == Ready {
+		p.ready = ReadyCursor{true, uint16(a), b}
+	} else {
+		p.after = deadlineKey{a, b}
+	}
+	return p, nil
+}
+
+// cursorFormat: number, last, state, and the place within the state.
+const cursorFormat = "%d.%d.%d.%d.%d"
+
+// Cursor is where the next page begins, "" at the end.
+func (p *Peeker) Cursor() string {
+	a, b := p.after.deadline, p.after.seq
+	switch {
+	case p.state == numStates:
+		return ""
+	case p.state == Ready && p.ready.set:
+		a, b = int64(p.ready.priority), p.ready.seq
+	case p.state == Ready:
+		a, b = limits.PriorityMax, 0
+	}
+	return fmt.Sprintf(cursorFormat, p.number, p.last, p.state, a, b)
+}
+
+// Last is the highest sequence that was visible when the first page began.
+func (p *Peeker) Last() uint64 { return p.last }
+
+// Step looks at about limits.PeekScan messages of the queue. It reports true when the page is done.
+func (p *Peeker) Step(q *Queue, now Instant) bool {
+	if p.full() {
+		return true
+	}
+	if !p.begun {
+		p.begun, p.number, p.last = true, q.number, q.published
+	}
+	for p.state < numStates && !slices.Contains(p.Filter.States, p.state) {
+		p.advance()
+	}
+	switch p.state {
+	case Ready:
+		var more bool
+		p.ready, more = q.scanReady(p.ready, limits.PeekScan, func(n uint32, s *slot) bool {
+			p.show(q, s, now)
+			return !p.full()
+		})
+		if !more {
+			p.advance()
+		}
+	case Delayed:
+		p.stepByDeadline(q, &q.delays, now)
+	case Leased:
+		p.stepByDeadline(q, &q.leases, now)
+	case Buried:
+		p.stepBuried(q, now)
+	}
+	return p.full() || p.state == numStates
+}
+
+func (p *Peeker) full() bool { return len(p.Page) >= p.Max || p.bytes >= limits.PeekPageBytes }
+
+func (p *Peeker) advance() {
+	p.state++
+	p.after, p.passing, p.nearest = deadlineKey{}, false, nil
+}
+
+func (p *Peeker) stepBuried(q *Queue, now Instant) {
+	seen := 0
+	done := q.slots.treeWalk(q.buried, p.after.seq, func(n uint32, s *slot) bool {
+		if seen == limits.PeekScan || p.full() {
+			return false
+		}
+		seen++
+		p.after.seq = s.seq + 1
+		p.show(q, s, now)
+		return true
+	})
+	if done && !p.full() {
+		p.advance()
+	}
+}
+
+// stepByDeadline shows the members of a wheel in order.
+func (p *Peeker) stepByDeadline(q *Queue, w *wheel, now Instant) {
+	if !p.passing && w.count > limits.PeekScan {
+		p.passing, p.passed, p.nearest = true, 0, nil
+	}
+	room := p.Max - len(p.Page)
+	consider := func(n uint32, s *slot) {
+		k := deadlineKey{q.timers.at(s.timer).due, s.seq}
+		if k.compare(p.after) <= 0 || !p.wants(q, s) || len(p.nearest) == room && k.compare(p.nearest[room-1]) > 0 {
+			return
+		}
+		at, _ := slices.BinarySearchFunc(p.nearest, k, deadlineKey.compare)
+		if len(p.nearest) == room {
+			p.nearest = p.nearest[:room-1]
+		}
+		p.nearest = slices.Insert(p.nearest, at, k)
+	}
+	if p.passing {
+		p.passed = q.slots.scan(p.passed, q.published, limits.PeekScan, func(n uint32, s *slot) bool {
+			if s.state == p.state {
+				consider(n, s)
+			}
+			return true
+		})
+		if p.passed != 0 {
+			return
+		}
+	} else {
+		p.nearest = nil
+		q.wheelEach(w, func(n uint32) { consider(n, q.slots.at(n)) })
+	}
+	p.passing = false
+	all := len(p.nearest) < room
+	for _, k := range p.nearest {
+		if p.full() {
+			return
+		}
+		p.after = k
+		if n := q.slots.find(k.seq); n != 0 && q.slots.at(n).state == p.state {
+			p.show(q, q.slots.at(n), now)
+		}
+	}
+	if all {
+		p.advance()
+	}
+}
+
+// wants reports whether a message is to be shown.
+func (p *Peeker) wants(q *Queue, s *slot) bool {
+	entered := uint32(p.number)
+	switch s.state {
+	case Delayed, Leased:
+		entered = s.right
+	case Buried:
+		entered = q.timers.at(s.timer).next
+	}
+	return s.seq <= p.last && int32(entered-uint32(p.number)) <= 0 && q.matches(s, &p.Filter)
+}
+
+// show adds a message to the page, if it is wanted.
+func (p *Peeker) show(q *Queue, s *slot, now Instant) {
+	if !p.wants(q, s) {
+		return
+	}
+	p.Page = append(p.Page, Peeked{State: s.state})
+	m := &p.Page[len(p.Page)-1]
+	q.fill(&m.Delivery, s, &p.bodies, min(p.Max-len(p.Page)+1, int(q.Len())), p.MaxBody)
+	p.bytes += len(m.Body)
+	if s.timer == 0 {
+		return
+	}
+	t := q.timers.at(s.timer)
+	m.Expires = t.expires
+	switch s.state {
+	case Delayed:
+		m.Due = t.due
+	case Leased:
+		if s.left != 0 {
+			m.LeaseEnds = now.Wall + t.due - now.Mono
+		}
+	case Buried:
+		if t.due != 0 {
+			m.BuryReason = q.reasons.all[t.due].text
+		}
+	}
+}

@@ -1,0 +1,286 @@
+package queue
+
+import (
+	"time"
+
+	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+// fullRetry is the hint that comes with QUEUE_FULL.
+const fullRetry = 100 * time.Millisecond
+
+// Batch is messages that are stored together or not at all.
+type Batch struct {
+	Messages []Message
+	Producer string // "": none
+	Number   uint64 // of the batch, if there is a producer
+	// Internal marks messages that the daemon itself makes, which may have headers beyond the limits.
+	Internal bool
+	// Reserved marks messages for which room was reserved and has just been given back.
+	Reserved bool
+}
+
+// Repeat returns the answer that a producer's batch was given before.
+func (q *Queue) Repeat(producer string, number uint64) (Stored, bool, error) {
+	if producer == "" {
+		return Stored{}, false, nil
+	}
+	return q.producers.repeat(producer, number)
+}
+
+// Send stores a batch, unless its producer sent it before. What it stores is visible after Publish.
+// QUEUE_FULL with a retry hint says that there may be room later, without one that there never is.
+func (q *Queue) Send(now Instant, b Batch) (Stored, error) {
+	if stored, ok, err := q.Repeat(b.Producer, b.Number); ok || err != nil {
+		return stored, err
+	}
+	if err := q.checkBatch(&b); err != nil {
+		return Stored{}, err
+	}
+	r := q.begin(recSend, now)
+	r.First, r.Batch, r.Count = q.nextSeq, b.Number, len(b.Messages)
+	if b.Producer != "" {
+		r.Producer = b.Producer
+	}
+	bytes, err := q.prepare(r, &b)
+	if err == nil && b.Producer != "" {
+		err = q.producers.admit(b.Producer, len(r.Duplicates))
+	}
+	if err != nil {
+		return Stored{}, err
+	}
+	if len(r.Messages) > 0 && !b.Reserved {
+		if err := q.makeRoom(r, int64(len(r.Messages)), bytes); err != nil {
+			return Stored{}, err
+		}
+	}
+	q.stats.Duplicates += uint64(len(r.Duplicates))
+	if len(r.Messages) > 0 || b.Producer != "" {
+		q.commit()
+	}
+	stored := storedBy(r)
+	for i := range r.Messages { // the scratch record must not keep the caller's bodies alive
+		r.Messages[i] = storedMessage{}
+	}
+	return stored, nil
+}
+
+func storedBy(r *Record) Stored {
+	return Stored{First: r.First, Count: r.Count, SentAt: r.At.Wall, Duplicates: r.Duplicates}
+}
+
+func (q *Queue) checkBatch(b *Batch) error {
+	if len(b.Messages) == 0 || len(b.Messages) > limits.BatchMessages {
+		return reason.Invalid("messages", "a batch of %d messages: it must have 1 to %d", len(b.Messages), limits.BatchMessages)
+	}
+	if len(b.Producer) > limits.IDLength {
+		return reason.Invalid("producer_id", "a producer id of %d bytes: it may have %d", len(b.Producer), limits.IDLength)
+	}
+	total := 0
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		if !b.Internal {
+			if err := m.check(q.settings.MaxMessageSize); err != nil {
+				return err.At(i)
+			}
+		} else if len(m.Body) > q.settings.MaxMessageSize {
+			return reason.New(reason.MessageTooLarge, "a body of %d bytes: the queue takes at most %d", len(m.Body), q.settings.MaxMessageSize)
+		}
+		total += m.Bytes()
+	}
+	if total > limits.BatchBytes && len(b.Messages) > 1 {
+		return reason.Invalid("messages", "a batch of %d bytes: it may have %d; send it in several", total, limits.BatchBytes)
+	}
+	return nil
+}
+
+// prepare fills the record with the messages to store and the duplicates, and returns what they are charged.
+func (q *Queue) prepare(r *Record, b *Batch) (bytes int64, _ error) {
+	now := r.At.Wall
+	window := q.settings.DedupWindow.Nanoseconds()
+	q.ids.forget(now - window)
+	var inBatch map[digest]uint64 // sequences of ids that are new in this batch
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		out := storedMessage{typ: m.Type, priority: m.Priority, body: m.Body, charge: len(m.Body)}
+		if m.DedupID != "" && window > 0 {
+			out.hasID, out.id = true, digestOf(m.DedupID)
+			seq, known := q.ids.find(out.id)
+			if !known {
+				seq, known = inBatch[out.id]
+			}
+			if known {
+				r.Duplicates = append(r.Duplicates, Duplicate{Index: i, Sequence: seq})
+				continue
+			}
+			if int64(q.ids.len()+len(inBatch)) >= q.settings.MaxDedupIDs {
+				return 0, q.tooManyIDs(now).At(i)
+			}
+			if inBatch == nil {
+				inBatch = map[digest]uint64{}
+			}
+			inBatch[out.id] = r.First + uint64(len(r.Messages))
+		}
+		if m.hasExtras() {
+			out.extras = encodeExtras(nil, m)
+			out.charge = m.Bytes()
+		}
+		if due := m.dueAt(now); due > now {
+			out.due = due
+		}
+		if m.TTL > 0 {
+			out.expires = now + m.TTL.Nanoseconds()
+		}
+		bytes += int64(out.charge)
+		r.Messages = append(r.Messages, out)
+	}
+	return bytes, nil
+}
+
+func (m *Message) dueAt(now int64) int64 {
+	if m.Delay > 0 {
+		return now + m.Delay.Nanoseconds()
+	}
+	return m.NotBefore
+}
+
+func (q *Queue) tooManyIDs(now int64) *reason.Error {
+	if q.settings.MaxDedupIDs == 0 || q.ids.len() == 0 {
+		return reason.New(reason.QuotaExceeded, "the queue remembers at most %d dedup ids: raise max_dedup_ids or send fewer in a batch", q.settings.MaxDedupIDs)
+	}
+	wait := time.Duration(q.ids.oldest() + q.settings.DedupWindow.Nanoseconds() - now)
+	return reason.New(reason.QuotaExceeded, "the queue remembers %d dedup ids, all that it may: raise max_dedup_ids, shorten dedup_window, or wait %v",
+		q.ids.len(), wait.Round(time.Millisecond)).Retry(max(wait, time.Millisecond))
+}
+
+// makeRoom sees to it that so many messages of so many bytes fit. What is to be dropped for them is
+// put into the record.
+func (q *Queue) makeRoom(r *Record, messages, bytes int64) error {
+	s := &q.settings
+	if err := q.checkEverFits(messages, bytes); err != nil {
+		return err
+	}
+	if q.hasRoom(messages, bytes) {
+		return nil
+	}
+	if s.Overflow == DropOldest && q.chooseVictims(r, messages, bytes) {
+		return nil
+	}
+	return reason.New(reason.QueueFull, "the queue holds %d of %d messages and %d of %d bytes: receive from it, raise its limits, or try again later",
+		q.Len()+q.reservedMessages, s.MaxMessages, q.stats.Bytes+q.reservedBytes, s.MaxBytes).Retry(fullRetry)
+}
+
+// chooseVictims names the ready messages to drop: the oldest of the lowest priority, as long as none
+// of the newcomers ranks below. It reports false, and names none, if they are too few.
+func (q *Queue) chooseVictims(r *Record, messages, bytes int64) bool {
+	newest := r.Messages[0].priority
+	for i := range r.Messages {
+		newest = min(newest, r.Messages[i].priority)
+	}
+	var taken []uint32
+	for !q.hasRoom(messages-int64(len(taken)), bytes) {
+		k := q.victims.first()
+		if k == 0 || q.kinds[k].worst.priority > newest {
+			break
+		}
+		n := q.kinds[k].worst.slot
+		q.pullReady(n)
+		q.stats.Ready++ // it still counts; len(taken) makes up for it
+		bytes -= int64(q.slots.at(n).ref.charge())
+		taken = append(taken, n)
+	}
+	enough := q.hasRoom(messages-int64(len(taken)), bytes)
+	for _, n := range taken {
+		q.stats.Ready--
+		q.pushReady(n)
+		if enough {
+			r.Seqs = append(r.Seqs, q.slots.at(n).seq)
+		}
+	}
+	return enough
+}
+
+func (q *Queue) applySend(r *Record) {
+	for _, seq := range r.Seqs {
+		if n := q.slots.find(seq); n != 0 {
+			q.stats.OverflowDropped++
+			q.remove(n)
+		}
+	}
+	for i := range r.Messages {
+		m := &r.Messages[i]
+		seq := r.First + uint64(i)
+		n, s := q.slots.add(seq)
+		s.sentAt, s.state = r.At.Wall, uncommitted
+		if len(m.extras) > 0 {
+			s.flags |= flagExtras
+		}
+		s.ref = q.payloads.store(n, m.extras, m.body, m.charge)
+		s.class = q.classOf(m.typ, m.priority)
+		q.hold(s.class)
+		if m.due != 0 || m.expires != 0 {
+			t := q.needTimer(s)
+			t.due, t.expires = m.due, m.expires
+		}
+		if m.hasID {
+			q.ids.add(m.id, seq, r.At.Wall)
+		}
+		q.stats.Bytes += int64(m.charge)
+	}
+	q.nextSeq = r.First + uint64(len(r.Messages))
+	q.stats.Uncommitted += int64(len(r.Messages))
+	q.stats.Sent += uint64(len(r.Messages))
+	if r.Producer != "" {
+		q.producers.remember(r.Producer, r.Batch, storedBy(r))
+	}
+}
+
+// Publish makes all that was stored visible, up to a sequence: it is committed.
+func (q *Queue) Publish(last uint64) {
+	for q.published < last && q.published+1 < q.nextSeq {
+		q.published++
+		n := q.slots.find(q.published)
+		if n == 0 {
+			continue
+		}
+		s := q.slots.at(n)
+		if s.state != uncommitted {
+			continue
+		}
+		due := int64(0)
+		if s.timer != 0 {
+			due = q.timers.at(s.timer).due
+		}
+		q.leave(n)
+		if due != 0 {
+			q.enterDelayed(n, due)
+		} else {
+			q.enterReady(n)
+		}
+	}
+}
+
+// Last is the highest sequence that was given out.
+func (q *Queue) Last() uint64 { return q.nextSeq - 1 }
+
+// CheckFits says what is wrong with a batch that no room would cure.
+func (q *Queue) CheckFits(b Batch) error {
+	if err := q.checkBatch(&b); err != nil {
+		return err
+	}
+	bytes := int64(0)
+	for i := range b.Messages {
+		bytes += int64(b.Messages[i].Bytes())
+	}
+	return q.checkEverFits(int64(len(b.Messages)), bytes)
+}
+
+func (q *Queue) checkEverFits(messages, bytes int64) error {
+	s := &q.settings
+	if messages > s.MaxMessages || bytes > s.MaxBytes {
+		return reason.New(reason.QueueFull, "a batch of %d messages and %d bytes can never fit: the queue holds at most %d messages and %d bytes",
+			messages, bytes, s.MaxMessages, s.MaxBytes)
+	}
+	return nil
+}

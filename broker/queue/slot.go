@@ -1,0 +1,56 @@
+package queue
+
+// slot is what a queue keeps of a message beside its payload: 48 bytes, no pointers. Slots live in the
+// pages of the index and are named by number; 0 names none.
+type slot struct {
+	seq    uint64 // 0: the slot is free
+	sentAt int64  // wall time, ns
+	ref    ref    // the payload
+
+	// Ready: the neighbours in the class's list, or the children in its tree (flagInTree).
+	// Buried: the children in the tree of buried messages.
+	// Leased: left is the length of the lease in ms, 0 if it has no end.
+	// Leased and delayed: right is the record that made it so, see Queue.entering.
+	left, right uint32
+
+	class    uint32 // type and priority
+	timer    uint32 // 0: none
+	delivery uint32 // counts the leases
+	attempts uint16
+	state    State
+	flags    uint8
+}
+
+const (
+	flagInTree uint8 = 1 << iota // Ready: in the class's tree, not its list
+	flagExtras                   // the payload begins with headers and ids
+	flagTooBig                   // passed over by a kernel door, and counted
+)
+
+// timer is what a message with a deadline has besides. It is a member of at most one wheel: leased
+// messages of leases, delayed ones of delays, ready ones with a TTL of ttls. Buried ones have one too.
+type timer struct {
+	expires int64 // wall time, ns, at which the TTL ends; 0: never
+	// Delayed: wall time, ns, of becoming ready. Leased: monotonic time, ns, at which the lease ends.
+	// Buried: number of the reason.
+	due int64
+	// Slots, in the wheel's bucket. Buried: next is the record that made it so.
+	next, prev uint32
+}
+
+// ref says where a payload lies and what it is charged: position<<25 | charge. A position is a slab's
+// number and an offset in units of 8 bytes.
+type ref uint64
+
+const (
+	chargeBits = 25 // a body of 16 MiB and headers of 64 KiB fit
+	offsetBits = 13 // 64 KiB in units of 8 bytes
+)
+
+func makeRef(slab uint32, offset, charge int) ref {
+	return ref(uint64(slab)<<(offsetBits+chargeBits) | uint64(offset/8)<<chargeBits | uint64(charge))
+}
+
+func (r ref) charge() int  { return int(r & (1<<chargeBits - 1)) }
+func (r ref) slab() uint32 { return uint32(r >> (offsetBits + chargeBits)) }
+func (r ref) offset() int  { return int(r>>chargeBits&(1<<offsetBits-1)) * 8 }

@@ -1,0 +1,207 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+// receiver is a Receive call, or a consumer, that waits in line.
+type receiver struct {
+	want     queue.LeaseRequest
+	consumer *Consumer // nil: a Receive call
+
+	// A Receive call's outcome, valid once done is closed.
+	done       chan struct{}
+	deliveries []queue.Delivery
+	err        error
+}
+
+// end answers a Receive call, or wakes a consumer.
+func (r *receiver) end(deliveries []queue.Delivery, err error) {
+	if r.consumer != nil {
+		r.consumer.failLocked(err)
+		return
+	}
+	r.deliveries, r.err = deliveries, err
+	close(r.done)
+}
+
+// Receive hands out what is ready, or waits for it. See transport.Broker.
+func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveRequest) ([]queue.Delivery, error) {
+	s, err := b.find(id, r.Queue, receive)
+	if err != nil {
+		return nil, err
+	}
+	want, err := r.leaseRequest()
+	if err != nil {
+		return nil, on(s, err)
+	}
+	if r.Wait < 0 || r.Wait > limits.WaitMax {
+		return nil, reason.Invalid("wait", "wait %v: it must be 0 (not at all) to %v", r.Wait, limits.WaitMax)
+	}
+	s.mu.Lock()
+	now := b.now()
+	if s.overdueLocked(now) {
+		s.mu.Unlock()
+		s.expire(now.Mono)
+		s.mu.Lock()
+	}
+	if err := s.goneLocked(); err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
+	// Nobody in line matches what is ready: see served.
+	got, err := s.q.Lease(now, want, nil)
+	if err != nil || len(got) > 0 || r.Wait == 0 && (s.doorHeld == 0 || s.q.Paused()) {
+		s.afterLocked(now)
+		s.mu.Unlock()
+		return s.handOver(ctx, got, want.Consume, on(s, err))
+	}
+	if s.receivers.len >= limits.WaitingReceivers {
+		s.mu.Unlock()
+		return nil, reason.New(reason.QuotaExceeded, "%d receivers wait already, all that may", limits.WaitingReceivers).On(s.name)
+	}
+	w := &waiting[*receiver]{value: &receiver{want: want, done: make(chan struct{})}}
+	s.receivers.push(w)
+	recall := s.doorHeld > 0
+	s.mu.Unlock()
+	if recall {
+		s.recall(ctx)()
+	}
+	timer := time.NewTimer(r.Wait)
+	defer timer.Stop()
+	select {
+	case <-w.value.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	s.receivers.remove(w)
+	s.mu.Unlock()
+	// Out of line: nobody writes the outcome any more.
+	return s.handOver(ctx, w.value.deliveries, want.Consume, on(s, w.value.err))
+}
+
+// handOver releases what was leased for a caller that is gone.
+func (s *served) handOver(ctx context.Context, got []queue.Delivery, consumed bool, err error) ([]queue.Delivery, error) {
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil || consumed {
+		if len(got) > 0 {
+			return got, nil
+		}
+		return nil, err
+	}
+	receipts := make([]queue.Receipt, len(got))
+	for i := range got {
+		receipts[i] = got[i].Receipt
+	}
+	s.release(receipts)
+	return nil, err
+}
+
+// release gives leases back, uncounted. Stale receipts are passed over.
+func (s *served) release(receipts []queue.Receipt) {
+	if len(receipts) == 0 {
+		return
+	}
+	dead := s.lockWithDead()
+	now := s.b.now()
+	t := s.q.Begin(now, dead.queue())
+	for _, r := range receipts {
+		_ = t.Release(r)
+	}
+	t.End()
+	s.finishWithDeadLocked(dead, now)
+	s.unlockWithDead(dead)
+}
+
+func (r *ReceiveRequest) leaseRequest() (queue.LeaseRequest, error) {
+	sel, err := r.Selector.Check()
+	if err != nil {
+		return queue.LeaseRequest{}, err
+	}
+	if r.Max == 0 {
+		r.Max = 1
+	}
+	if r.Max < 0 || r.Max > limits.ReceiveMessages {
+		return queue.LeaseRequest{}, reason.Invalid("max_messages", "max_messages %d: it must be 1 to %d", r.Max, limits.ReceiveMessages)
+	}
+	if r.MaxBody < 0 || r.Truncate && r.MaxBody == 0 {
+		return queue.LeaseRequest{}, reason.Invalid("max_body_bytes", "truncate needs max_body_bytes above 0")
+	}
+	if err := checkLease(r.Lease, r.Consume); err != nil {
+		return queue.LeaseRequest{}, err
+	}
+	return queue.LeaseRequest{
+		Selector: sel, Max: r.Max, MaxBytes: limits.ReceiveBytes, Duration: r.Lease,
+		Consume: r.Consume, MaxBody: r.MaxBody, Truncate: r.Truncate,
+	}, nil
+}
+
+func checkLease(lease time.Duration, consume bool) error {
+	if lease == 0 {
+		return nil
+	}
+	if consume {
+		return reason.Invalid("lease", "a lease of %v for messages that are consumed at once: leave one of them out", lease)
+	}
+	return queue.CheckLease(lease)
+}
+
+// on adds the queue's name to an error that may be shown.
+func on(s *served, err error) error {
+	if e, ok := err.(*reason.Error); ok {
+		return e.On(s.name)
+	}
+	return err
+}
+
+// serveReceiversLocked hands ready messages to those in line, each in turn as long as there is
+// something for somebody.
+func (s *served) serveReceiversLocked(now queue.Instant) {
+	if s.b.stopping.Load() {
+		return
+	}
+	last := s.receivers.tail // who goes to the back is not served again before all others were
+	for served := false; s.q.ReadyLen() > 0 && !s.q.Paused() && s.receivers.len > 0; {
+		n := s.receivers.first()
+		for n != nil {
+			next := n.next
+			end := n == last
+			if s.serveLocked(n, now) {
+				served = true
+			}
+			if end || s.q.ReadyLen() == 0 {
+				break
+			}
+			n = next
+		}
+		if !served {
+			return
+		}
+		served = false
+		last = s.receivers.tail
+	}
+}
+
+// serveLocked serves one in line and reports whether it got something.
+func (s *served) serveLocked(n *waiting[*receiver], now queue.Instant) bool {
+	r := n.value
+	if r.consumer != nil {
+		return r.consumer.serveLocked(n, now)
+	}
+	got, err := s.q.Lease(now, r.want, nil)
+	if len(got) == 0 && err == nil {
+		return false
+	}
+	s.receivers.remove(n)
+	r.end(got, on(s, err))
+	return true
+}

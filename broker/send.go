@@ -1,0 +1,146 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+// blockedSend is a sender, or a kernel door, that waits for room.
+type blockedSend struct {
+	batch  queue.Batch // a sender's
+	charge int64       // bytes of its messages
+	// A door's: room to keep.
+	reserve                       bool
+	reserveMessages, reserveBytes int64
+
+	done   chan struct{} // closed when the outcome is valid
+	stored queue.Stored
+	err    error
+}
+
+func (w *blockedSend) end(stored queue.Stored, err error) {
+	w.stored, w.err = stored, err
+	close(w.done)
+}
+
+// Send stores a batch. See transport.Broker.
+func (b *Broker) Send(ctx context.Context, id identity.Identity, r SendRequest) (queue.Stored, error) {
+	s, err := b.find(id, r.Queue, send)
+	if err != nil {
+		return queue.Stored{}, err
+	}
+	batch := queue.Batch{Messages: r.Messages, Producer: r.Producer, Number: r.Batch}
+	s.mu.Lock()
+	stored, w, err := s.sendLocked(&r, batch)
+	s.mu.Unlock()
+	if w != nil {
+		stored, err = s.awaitRoom(ctx, w, r.Wait)
+	}
+	return stored, on(s, err)
+}
+
+// sendLocked stores a batch, or lets the sender wait for room: then it returns its place in line.
+func (s *served) sendLocked(r *SendRequest, batch queue.Batch) (queue.Stored, *waiting[*blockedSend], error) {
+	if err := s.goneLocked(); err != nil {
+		return queue.Stored{}, nil, err
+	}
+	if stored, ok, err := s.q.Repeat(batch.Producer, batch.Number); ok || err != nil {
+		return stored, nil, err
+	}
+	if r.Instance != "" && r.Instance != s.b.instance {
+		return queue.Stored{}, nil, reason.New(reason.OutcomeUnknown,
+			"the batch was first sent before the daemon was started anew: whether it was stored then is not known")
+	}
+	blocks := s.q.Settings().Overflow == queue.Block && r.Wait != 0
+	if !blocks || s.blocked.len == 0 {
+		now := s.b.now()
+		stored, err := s.q.Send(now, batch)
+		if err == nil {
+			s.publishLocked()
+			s.afterLocked(now)
+			return stored, nil, nil
+		}
+		if full, ok := err.(*reason.Error); !blocks || !ok || full.Reason != reason.QueueFull || full.RetryAfter == 0 {
+			return queue.Stored{}, nil, err
+		}
+	} else if err := s.q.CheckFits(batch); err != nil {
+		return queue.Stored{}, nil, err // it would never fit: it need not wait to hear that
+	}
+	w := &waiting[*blockedSend]{value: &blockedSend{batch: batch, done: make(chan struct{})}}
+	for i := range batch.Messages {
+		w.value.charge += int64(batch.Messages[i].Bytes())
+	}
+	if s.blocked.len >= limits.BlockedSenders || s.blockedBytes+w.value.charge > limits.BlockedBytes && s.blocked.len > 0 {
+		return queue.Stored{}, nil, reason.New(reason.QuotaExceeded, "%d senders with %d bytes wait for room already: at most %d may, with %d bytes",
+			s.blocked.len, s.blockedBytes, limits.BlockedSenders, limits.BlockedBytes).Retry(100 * time.Millisecond)
+	}
+	s.blocked.push(w)
+	s.blockedBytes += w.value.charge
+	return queue.Stored{}, w, nil
+}
+
+// awaitRoom waits in line until the batch is stored, or for too long.
+func (s *served) awaitRoom(ctx context.Context, w *waiting[*blockedSend], wait time.Duration) (queue.Stored, error) {
+	var expired <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		expired = timer.C
+	}
+	var err error
+	select {
+	case <-w.value.done:
+		return w.value.stored, w.value.err
+	case <-expired:
+		err = reason.New(reason.TimedOut, "the queue had no room for %v", wait)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-w.value.done: // in the last moment
+		return w.value.stored, w.value.err
+	default:
+	}
+	s.unblockLocked(w)
+	s.afterLocked(s.b.now()) // a smaller one behind it may fit
+	return queue.Stored{}, err
+}
+
+func (s *served) unblockLocked(w *waiting[*blockedSend]) {
+	s.blocked.remove(w)
+	s.blockedBytes -= w.value.charge
+}
+
+// serveBlockedLocked lets those in line have the room there is, none before the one in front of it. It
+// reports whether something was stored.
+func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
+	for w := s.blocked.first(); w != nil; w = s.blocked.first() {
+		v := w.value
+		if v.reserve {
+			if !s.q.Reserve(v.reserveMessages, v.reserveBytes) {
+				break
+			}
+			s.unblockLocked(w)
+			v.end(queue.Stored{}, nil)
+			continue
+		}
+		out, err := s.q.Send(now, v.batch)
+		if full, ok := err.(*reason.Error); ok && full.Reason == reason.QueueFull && full.RetryAfter > 0 {
+			break
+		}
+		s.unblockLocked(w)
+		v.end(out, on(s, err))
+		if err == nil {
+			s.publishLocked()
+			stored = true
+		}
+	}
+	return stored
+}

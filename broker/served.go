@@ -1,0 +1,322 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+// served is a queue together with those who use it.
+//
+// Whoever changes the queue under mu calls after before giving mu up: it serves who waits, so that
+// whenever mu is free no ready message matches a waiting receiver and no blocked sender at the head of
+// the line would fit.
+type served struct {
+	b         *Broker
+	name      string
+	id        uint64
+	createdAt int64
+
+	// access is a copy of the settings, for checks without the lock.
+	access atomic.Pointer[queue.Settings]
+
+	mu      sync.Mutex
+	q       *queue.Queue
+	deleted bool
+	closed  bool // the broker was
+
+	receivers line[*receiver] // who waits for messages, first come first
+	consumers map[*Consumer]struct{}
+	blocked   line[*blockedSend] // who waits for room, first come first
+	// Bytes of the messages of blocked senders.
+	blockedBytes int64
+	arrived      chan struct{} // closed when something becomes visible; nil: nobody waits
+
+	door      Door
+	doorHeld  int           // messages leased to the door
+	doorHold  int           // above 0 the door gets nothing
+	doorWaits chan struct{} // told when the door may find something; nil: it does not wait
+
+	timer *time.Timer // calls expire
+	dueAt int64       // monotonic time, ns, for which timer is set; 0: it is not
+
+	rates rates
+}
+
+func newServed(b *Broker, name string, id uint64, s queue.Settings) *served {
+	now := b.now()
+	v := &served{
+		b: b, name: name, id: id, createdAt: now.Wall,
+		q:         queue.New(id, name, 1, randomWord(), s),
+		consumers: map[*Consumer]struct{}{},
+	}
+	v.access.Store(&s)
+	v.rates.add(rateSample{at: now.Mono})
+	v.timer = time.AfterFunc(time.Hour, v.timerFired)
+	v.timer.Stop()
+	return v
+}
+
+// gone is the error of a queue that was deleted, or of a daemon that stops.
+func (s *served) goneLocked() error {
+	if s.deleted {
+		return reason.New(reason.QueueDeleted, "the queue was deleted").On(s.name)
+	}
+	if s.b.stopping.Load() {
+		return shuttingDown()
+	}
+	return nil
+}
+
+// after completes every change: those who wait are served, and the timer is set.
+func (s *served) afterLocked(now queue.Instant) {
+	for {
+		s.serveReceiversLocked(now)
+		if !s.serveBlockedLocked(now) {
+			break
+		}
+	}
+	if s.doorWaits != nil && s.doorHold == 0 && s.q.ReadyLen() > 0 {
+		close(s.doorWaits)
+		s.doorWaits = nil
+	}
+	if s.b.stopping.Load() && s.q.LeasedLen() == 0 {
+		select {
+		case s.b.leaseEnds <- struct{}{}:
+		default:
+		}
+	}
+	if s.rates.stale(now) {
+		stats := s.q.Counters()
+		s.rates.add(sampleOf(now, &stats))
+	}
+	if s.q.Rescheduled() {
+		s.scheduleLocked(now)
+	}
+}
+
+// publish makes what was sent visible.
+func (s *served) publishLocked() {
+	s.q.Publish(s.q.Last())
+	if s.arrived != nil {
+		close(s.arrived)
+		s.arrived = nil
+	}
+}
+
+// scheduleLocked sets the timer for what is due next.
+func (s *served) scheduleLocked(now queue.Instant) {
+	d, ok := s.q.NextDue(now)
+	if !ok || s.deleted || s.closed {
+		return
+	}
+	if at := now.Mono + int64(d); s.dueAt == 0 || at < s.dueAt {
+		s.dueAt = at
+		s.timer.Reset(d)
+	}
+}
+
+// timerFired runs in a goroutine of the timer's.
+func (s *served) timerFired() {
+	s.mu.Lock()
+	if s.closed || s.deleted {
+		s.mu.Unlock()
+		return
+	}
+	s.b.running.Add(1) // closed is set before Close waits
+	s.mu.Unlock()
+	defer s.b.running.Done()
+	s.expire(0)
+}
+
+// expireStep is how many messages expire under one hold of the lock.
+const expireStep = 1024
+
+// expire does what time has made due, if something was due before the monotonic time given (0: always).
+func (s *served) expire(before int64) {
+	for more := true; more; {
+		dead := s.lockWithDead()
+		if s.deleted || s.closed || before != 0 && (s.dueAt == 0 || s.dueAt > before) {
+			s.unlockWithDead(dead)
+			return
+		}
+		now := s.b.now()
+		more = s.q.Expire(now, dead.queue(), expireStep)
+		if !more {
+			s.dueAt = 0
+			s.scheduleLocked(now)
+		}
+		s.finishWithDeadLocked(dead, now)
+		s.unlockWithDead(dead)
+	}
+}
+
+// overdue reports whether the timer is late, as after the process was stopped.
+func (s *served) overdueLocked(now queue.Instant) bool { return s.dueAt != 0 && s.dueAt <= now.Mono }
+
+// lockWithDead takes the queue's lock and that of its dead-letter queue, in the order of their ids. It
+// returns that queue, or nil if there is none that may be used.
+func (s *served) lockWithDead() *served {
+	for {
+		s.mu.Lock()
+		name := s.q.Settings().DeadLetter
+		if name == "" || s.deleted {
+			return nil
+		}
+		s.mu.Unlock()
+		s.b.mu.RLock()
+		dead := s.b.byName[name]
+		s.b.mu.RUnlock()
+		if dead == s {
+			dead = nil
+		}
+		first, second := s, dead
+		if dead != nil && dead.id < s.id {
+			first, second = dead, s
+		}
+		first.mu.Lock()
+		if second != nil {
+			second.mu.Lock()
+		}
+		if s.q.Settings().DeadLetter == name {
+			if dead != nil && (dead.deleted || !s.b.mayDeadLetter(s.q.Settings(), dead.q.Settings())) {
+				dead.mu.Unlock()
+				dead = nil
+			}
+			return dead
+		}
+		s.unlockWithDead(dead)
+	}
+}
+
+func (s *served) unlockWithDead(dead *served) {
+	s.mu.Unlock()
+	if dead != nil {
+		dead.mu.Unlock()
+	}
+}
+
+// queue is the state machine, nil for no queue.
+func (s *served) queue() *queue.Queue {
+	if s == nil {
+		return nil
+	}
+	return s.q
+}
+
+// finishWithDeadLocked completes a change that may have sent dead letters.
+func (s *served) finishWithDeadLocked(dead *served, now queue.Instant) {
+	if dead != nil && dead.q.Last() > dead.q.Published() {
+		dead.publishLocked()
+		dead.afterLocked(now)
+	}
+	s.afterLocked(now)
+}
+
+// stop ends what waits, and deliveries. The broker is stopping.
+func (s *served) stop() {
+	s.mu.Lock()
+	door := s.door
+	s.door = nil
+	for c := range s.consumers {
+		c.stopLocked() // they can still settle
+	}
+	s.endWaitersLocked(shuttingDown())
+	s.mu.Unlock()
+	if door != nil {
+		door.Close(true)
+	}
+	s.mu.Lock()
+	s.afterLocked(s.b.now())
+	s.mu.Unlock()
+}
+
+// endWaitersLocked answers everybody who waits with an error.
+func (s *served) endWaitersLocked(err error) {
+	for n := s.receivers.first(); n != nil; n = s.receivers.first() {
+		s.receivers.remove(n)
+		n.value.end(nil, err)
+	}
+	for n := s.blocked.first(); n != nil; n = s.blocked.first() {
+		s.unblockLocked(n)
+		n.value.end(queue.Stored{}, err)
+	}
+	if s.arrived != nil {
+		close(s.arrived)
+		s.arrived = nil
+	}
+	if s.doorWaits != nil {
+		close(s.doorWaits)
+		s.doorWaits = nil
+	}
+}
+
+// recall takes back what the door holds, and keeps it from filling again until the returned function
+// is called. The lock is not held.
+func (s *served) recall(ctx context.Context) (resume func()) {
+	s.mu.Lock()
+	door, held := s.door, s.doorHeld
+	if door != nil {
+		s.doorHold++
+	}
+	s.mu.Unlock()
+	if door == nil {
+		return func() {}
+	}
+	if held > 0 {
+		_ = door.Recall(ctx) // what it could not take back stays leased
+	}
+	return func() {
+		s.mu.Lock()
+		s.doorHold--
+		s.afterLocked(s.b.now())
+		s.mu.Unlock()
+	}
+}
+
+// line is a queue of those who wait: a doubly linked list, so that leaving it is cheap.
+type line[T any] struct {
+	head, tail *waiting[T]
+	len        int
+}
+
+type waiting[T any] struct {
+	value      T
+	next, prev *waiting[T]
+	in         bool
+}
+
+func (l *line[T]) first() *waiting[T] { return l.head }
+
+func (l *line[T]) push(n *waiting[T]) {
+	n.prev, n.next, n.in = l.tail, nil, true
+	if l.tail != nil {
+		l.tail.next = n
+	} else {
+		l.head = n
+	}
+	l.tail = n
+	l.len++
+}
+
+func (l *line[T]) remove(n *waiting[T]) {
+	if !n.in {
+		return
+	}
+	if n.prev != nil {
+		n.prev.next = n.next
+	} else {
+		l.head = n.next
+	}
+	if n.next != nil {
+		n.next.prev = n.prev
+	} else {
+		l.tail = n.prev
+	}
+	n.next, n.prev, n.in = nil, nil, false
+	l.len--
+}

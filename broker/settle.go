@@ -1,0 +1,106 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+// Settle settles deliveries by receipt, each for itself. See transport.Broker.
+func (b *Broker) Settle(ctx context.Context, id identity.Identity, all []Settlement) (Settled, error) {
+	if len(all) > limits.SettlementsPerFrame {
+		return Settled{}, reason.Invalid("settlements", "%d settlements: a request may have %d", len(all), limits.SettlementsPerFrame)
+	}
+	var out Settled
+	for i := 0; i < len(all); {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+		// Neighbours of one queue are settled under one hold of its lock.
+		end := i + 1
+		for end < len(all) && all[end].Receipt.Queue == all[i].Receipt.Queue {
+			end++
+		}
+		b.settleRun(id, all, i, end, &out)
+		i = end
+	}
+	return out, nil
+}
+
+func (b *Broker) settleRun(id identity.Identity, all []Settlement, i, end int, out *Settled) {
+	b.mu.RLock()
+	s := b.byID[all[i].Receipt.Queue]
+	b.mu.RUnlock()
+	var err error
+	if s == nil {
+		err = reason.New(reason.StaleReceipt, "receipt %v is of a queue that is not there (any more)", all[i].Receipt)
+	} else {
+		err = b.check(id, s, receive)
+	}
+	if err != nil {
+		for ; i < end; i++ {
+			out.Failures = append(out.Failures, SettleFailure{Index: i, Err: err})
+		}
+		return
+	}
+	run := all[i:end]
+	s.settle(needsDead(run, func(t *Settlement) Outcome { return t.Outcome }), func(t queue.Settlements) {
+		for j := range run {
+			s.apply(t, run[j].Receipt, &run[j].Verdict, i+j, 0, out)
+		}
+	})
+}
+
+// needsDead reports whether something may be dead-lettered.
+func needsDead[T any](all []T, outcome func(*T) Outcome) bool {
+	for i := range all {
+		if o := outcome(&all[i]); o == Nack || o == Release {
+			return true
+		}
+	}
+	return false
+}
+
+// settle runs settlements under the queue's lock, with its dead-letter queue if it is needed.
+func (s *served) settle(withDead bool, run func(queue.Settlements)) {
+	var dead *served
+	if withDead {
+		dead = s.lockWithDead()
+	} else {
+		s.mu.Lock()
+	}
+	now := s.b.now()
+	t := s.q.Begin(now, dead.queue())
+	run(t)
+	t.End()
+	s.finishWithDeadLocked(dead, now)
+	s.unlockWithDead(dead)
+}
+
+// apply carries out one settlement and notes what is to be said about it.
+func (s *served) apply(t queue.Settlements, receipt queue.Receipt, v *Verdict, index int, tag uint64, out *Settled) {
+	var err error
+	switch v.Outcome {
+	case Ack:
+		err = t.Ack(receipt)
+	case Nack:
+		err = t.Nack(receipt, v.Delay, v.Reason)
+	case Touch:
+		var ends int64
+		if ends, err = t.Touch(receipt, v.Lease); err == nil {
+			out.Touched = append(out.Touched, Touched{Index: index, LeaseEnds: ends})
+		}
+	case Release:
+		err = t.Release(receipt)
+	case Bury:
+		err = t.Bury(receipt, v.Reason)
+	default:
+		err = reason.Invalid("outcome", "a settlement without an outcome: say ack, nack, touch, release or bury")
+	}
+	if err != nil {
+		out.Failures = append(out.Failures, SettleFailure{Index: index, Tag: tag, Err: on(s, err)})
+	}
+}
