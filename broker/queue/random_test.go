@@ -1,0 +1,639 @@
+package queue
+
+import (
+	"flag"
+	"os"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+func TestMain(m *testing.M) {
+	// Long runs find more than many short ones. The command line has the last word.
+	for name, value := range map[string]string{"rapid.checks": "150", "rapid.steps": "120", "rapid.nofailfile": "true"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// tick is the unit in which the fake clock moves: the wheels', so that what is due is known exactly.
+const tick = 1 << tickBits
+
+// world is a queue and its dead-letter queue, and what they should be.
+type world struct {
+	now      Instant
+	queues   [2]*Queue
+	models   [2]*model
+	records  [2][][]byte
+	order    []uint64 // sequences of the records of queues[0] since it was last emptied
+	receipts []Receipt
+	peek     *runningPeek
+	// The latest times before which ids and producers may have been forgotten.
+	idsBefore, producersBefore [2]int64
+}
+
+// runningPeek is a peek whose pages are fetched one by one while other things happen.
+type runningPeek struct {
+	filter  Filter
+	cursor  string
+	began   int // step
+	seen    map[uint64]bool
+	present []uint64 // what it should have shown in the end, unless it moved
+}
+
+func newWorld(t *rapid.T) *world {
+	w := &world{now: Instant{Wall: 1_700_000_000 << 30 >> tickBits << tickBits, Mono: 1000 * tick}}
+	for i, name := range []string{"/work", "/dead"} {
+		s := drawSettings(t, i == 0)
+		w.queues[i] = New(uint64(i+1), name, 3, 0x5eed, s)
+		w.models[i] = newModel(name, s)
+		w.queues[i].Emit = func(r *Record) {
+			w.records[i] = append(w.records[i], r.Append(nil))
+			if i == 0 {
+				w.order = append(w.order, r.Seqs...)
+			}
+		}
+		w.queues[i].Configure(w.now, s)
+	}
+	return w
+}
+
+func drawSettings(t *rapid.T, first bool) Settings {
+	s := Default(0, 0)
+	s.MaxMessages = rapid.Int64Range(1, 14).Draw(t, "max messages")
+	s.MaxBytes = rapid.SampledFrom([]int64{20, 200, 2000, 1 << 20}).Draw(t, "max bytes")
+	s.MaxMessageSize = rapid.SampledFrom([]int{4, 40, 100}).Draw(t, "max size")
+	s.Overflow = rapid.SampledFrom([]Overflow{Reject, Block, DropOldest, DropOldest}).Draw(t, "overflow")
+	s.MaxAttempts = rapid.IntRange(1, 4).Draw(t, "max attempts")
+	s.Lease = rapid.SampledFrom([]time.Duration{10 * time.Millisecond, 75 * time.Millisecond, 5 * time.Second}).Draw(t, "lease")
+	s.BackoffInitial = rapid.SampledFrom([]time.Duration{0, 3 * tick, time.Second}).Draw(t, "backoff")
+	s.BackoffMax = s.BackoffInitial * rapid.SampledFrom([]time.Duration{1, 3, 8}).Draw(t, "backoff max")
+	s.DedupWindow = rapid.SampledFrom([]time.Duration{0, 40 * time.Millisecond, 2 * time.Minute}).Draw(t, "dedup window")
+	s.MaxDedupIDs = rapid.SampledFrom([]int64{0, 2, 5, 100}).Draw(t, "dedup ids")
+	if first {
+		s.DeadLetter = rapid.SampledFrom([]string{"", "/dead"}).Draw(t, "dead letter")
+		s.DeadLetterExpired = s.DeadLetter != "" && rapid.Bool().Draw(t, "dead letter expired")
+	} else {
+		s.MaxMessages = rapid.Int64Range(1, 40).Draw(t, "max messages")
+	}
+	return s
+}
+
+var (
+	typeGen     = rapid.SampledFrom([]int64{1, 1, 2, 3, 7, 1 << 40})
+	priorityGen = rapid.SampledFrom([]uint16{0, 0, 0, 1, 5, limits.PriorityMax})
+	delayGen    = rapid.SampledFrom([]time.Duration{0, 0, 0, 1, 5 * time.Millisecond, 100 * time.Millisecond, time.Hour, 30 * 24 * time.Hour})
+	selectorGen = rapid.Custom(func(t *rapid.T) Selector {
+		s := Selector{Kind: SelectorKind(rapid.IntRange(0, 4).Draw(t, "kind")), Type: typeGen.Draw(t, "type")}
+		if s.Kind == TypeIn {
+			s.Types = rapid.SliceOfN(typeGen, 1, 4).Draw(t, "types")
+		}
+		s, err := s.Check()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+	headersGen = rapid.Custom(func(t *rapid.T) (headers []Header) {
+		for range rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "headers") {
+			headers = append(headers, Header{rapid.SampledFrom([]string{"k", "colour"}).Draw(t, "key"), []byte(rapid.SampledFrom([]string{"", "v", "red"}).Draw(t, "value"))})
+		}
+		return headers
+	})
+	filterGen = rapid.Custom(func(t *rapid.T) Filter {
+		f := Filter{Selector: selectorGen.Draw(t, "selector")}
+		f.States = rapid.SampledFrom([][]State{nil, {Ready}, {Delayed}, {Leased}, {Buried}, {Ready, Delayed, Leased, Buried}, {Leased, Delayed}}).Draw(t, "states")
+		f.MinSequence = rapid.SampledFrom([]uint64{0, 0, 3}).Draw(t, "min")
+		f.MaxSequence = rapid.SampledFrom([]uint64{0, 0, 20}).Draw(t, "max")
+		f.Headers = rapid.SampledFrom([][]Header{nil, nil, nil, {{"k", []byte("v")}}, {{"k", []byte("v")}, {"colour", []byte("red")}}}).Draw(t, "headers")
+		return f
+	})
+)
+
+func (w *world) drawMessage(t *rapid.T) Message {
+	m := Message{Type: typeGen.Draw(t, "type"), Priority: priorityGen.Draw(t, "priority")}
+	m.Body = make([]byte, rapid.SampledFrom([]int{0, 1, 2, 9, 33, 90}).Draw(t, "size"))
+	for i := range m.Body {
+		m.Body[i] = byte(len(w.records[0]) + i)
+	}
+	m.Delay = delayGen.Draw(t, "delay")
+	if m.Delay == 0 && rapid.IntRange(0, 9).Draw(t, "absolute") == 0 {
+		m.NotBefore = w.now.Wall + int64(rapid.SampledFrom([]time.Duration{-time.Hour, 0, 1, 50 * time.Millisecond}).Draw(t, "not before"))
+	}
+	m.TTL = rapid.SampledFrom([]time.Duration{0, 0, 0, 1, 30 * time.Millisecond, time.Second, time.Hour}).Draw(t, "ttl")
+	if rapid.IntRange(0, 2).Draw(t, "plain") == 0 {
+		m.Headers = headersGen.Draw(t, "headers")
+		m.DedupID = rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e", "f"}).Draw(t, "dedup id")
+		m.CorrelationID = rapid.SampledFrom([]string{"", "c1"}).Draw(t, "correlation")
+		m.ReplyTo = rapid.SampledFrom([]string{"", "/r"}).Draw(t, "reply to")
+		m.ContentType = rapid.SampledFrom([]string{"", "text/plain"}).Draw(t, "content type")
+	}
+	return m
+}
+
+// pickQueue chooses the queue of an operation: mostly the first.
+func pickQueue(t *rapid.T) int { return rapid.SampledFrom([]int{0, 0, 0, 0, 1}).Draw(t, "queue") }
+
+// deadLetters gives the dead-letter queue as the broker would: nil if not declared, or missing.
+func (w *world) deadLetters(t *rapid.T, i int) (*Queue, *model) {
+	if i == 1 || w.models[0].s.DeadLetter == "" || rapid.IntRange(0, 5).Draw(t, "dead queue missing") == 0 {
+		return nil, nil
+	}
+	return w.queues[1], w.models[1]
+}
+
+func sameReason(t *rapid.T, what string, got error, want *reason.Error) bool {
+	if want == nil {
+		if got != nil {
+			t.Fatalf("%s: %v; it should succeed", what, got)
+		}
+		return true
+	}
+	if reason.Of(got) != want.Reason {
+		t.Fatalf("%s: %v; it should fail with %s", what, got, want.Reason)
+	}
+	return false
+}
+
+// normal makes nil of empty slices, and takes out what the model does not know.
+func normal(d Delivery) Delivery {
+	if len(d.Body) == 0 {
+		d.Body = nil
+	}
+	d.Headers = slices.Clone(d.Headers)
+	if len(d.Headers) == 0 {
+		d.Headers = nil
+	}
+	for i := range d.Headers {
+		if len(d.Headers[i].Value) == 0 {
+			d.Headers[i].Value = nil
+		}
+	}
+	d.Receipt = Receipt{Sequence: d.Receipt.Sequence, Delivery: d.Receipt.Delivery}
+	return d
+}
+
+func (w *world) send(t *rapid.T) {
+	i := pickQueue(t)
+	b := Batch{Messages: make([]Message, rapid.SampledFrom([]int{1, 1, 1, 2, 3, 5, 16}).Draw(t, "batch"))}
+	for j := range b.Messages {
+		b.Messages[j] = w.drawMessage(t)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "with producer") == 0 {
+		b.Producer = rapid.SampledFrom([]string{"p", "q", "r"}).Draw(t, "producer")
+		b.Number = rapid.Uint64Range(0, 6).Draw(t, "batch number")
+	}
+	got, err := w.queues[i].Send(w.now, b)
+	want, wantErr := w.models[i].send(w.now, b)
+	if !sameReason(t, "send", err, wantErr) {
+		if hint := err.(*reason.Error).RetryAfter > 0; wantErr.Reason == reason.QueueFull && hint != (wantErr.RetryAfter > 0) {
+			t.Fatalf("send: %v: a retry hint: %v", err, hint)
+		}
+	} else if !reflect.DeepEqual(got, want) {
+		t.Fatalf("send: %+v; it should be %+v", got, want)
+	}
+	// What the caller does with its memory is no longer the queue's business.
+	for _, m := range b.Messages {
+		clearedLater := m.Body
+		defer clear(clearedLater)
+	}
+	for j := range b.Messages {
+		if x := w.models[i].bySeq(got.First + uint64(j)); x != nil {
+			x.Body = slices.Clone(x.Body)
+		}
+	}
+	for _, x := range w.models[i].msgs {
+		if x.state == uncommitted {
+			x.Body = slices.Clone(x.Body)
+		}
+	}
+	if rapid.IntRange(0, 4).Draw(t, "publish later") != 0 {
+		w.publish(i, w.queues[i].Last())
+	}
+}
+
+func (w *world) publish(i int, last uint64) {
+	w.queues[i].Publish(last)
+	w.models[i].publish(last)
+}
+
+func (w *world) publishLater(t *rapid.T) {
+	i := pickQueue(t)
+	q := w.queues[i]
+	w.publish(i, rapid.Uint64Range(q.Published(), q.Last()).Draw(t, "last"))
+}
+
+func (w *world) lease(t *rapid.T) {
+	i := pickQueue(t)
+	l := LeaseRequest{
+		Selector: selectorGen.Draw(t, "selector"),
+		Max:      rapid.IntRange(1, 5).Draw(t, "max"),
+		MaxBytes: rapid.SampledFrom([]int{1, 50, 1 << 20}).Draw(t, "max bytes"),
+		Duration: rapid.SampledFrom([]time.Duration{0, 10 * time.Millisecond, time.Second, 7*time.Millisecond + 1}).Draw(t, "duration"),
+		Endless:  rapid.IntRange(0, 5).Draw(t, "endless") == 0,
+		Consume:  rapid.IntRange(0, 4).Draw(t, "consume") == 0,
+		MaxBody:  rapid.SampledFrom([]int{0, 0, 1, 20}).Draw(t, "max body"),
+		Truncate: rapid.Bool().Draw(t, "truncate"),
+	}
+	q := w.queues[i]
+	got, err := q.Lease(w.now, l, nil)
+	want, wantErr := w.models[i].leases(w.now, l)
+	if !sameReason(t, "lease", err, wantErr) {
+		return
+	}
+	if len(got) != len(want) {
+		t.Fatalf("lease %+v: %d messages instead of %d:\n%+v\n%+v", l, len(got), len(want), got, want)
+	}
+	for j := range got {
+		if g, x := normal(got[j]), normal(want[j]); !reflect.DeepEqual(g, x) {
+			t.Fatalf("lease %+v: got\n%+v, want\n%+v", l, g, x)
+		}
+		if !l.Consume {
+			w.receipts = append(w.receipts, got[j].Receipt)
+		}
+		clear(got[j].Body) // the caller's own
+	}
+}
+
+func (w *world) leaseOne(t *rapid.T) {
+	i := pickQueue(t)
+	seq := rapid.Uint64Range(0, w.queues[i].Last()+1).Draw(t, "sequence")
+	got, ok := w.queues[i].LeaseOne(w.now, seq)
+	x := w.models[i].bySeq(seq)
+	if want := x != nil && x.state == Ready && !w.models[i].paused; ok != want {
+		t.Fatalf("lease of %d: %v, it should be %v", seq, ok, want)
+	} else if !ok {
+		return
+	}
+	want := x.delivery0()
+	w.models[i].lease(w.now, x, 0, true)
+	w.models[i].stats.Delivered++
+	want.Receipt = Receipt{Sequence: seq, Delivery: x.delivery}
+	if !reflect.DeepEqual(normal(got), normal(want)) {
+		t.Fatalf("lease of %d: got\n%+v, want\n%+v", seq, got, want)
+	}
+	w.receipts = append(w.receipts, got.Receipt)
+}
+
+// settle settles a few receipts in one run: some hold, some are stale, foreign or forged.
+func (w *world) settle(t *rapid.T) {
+	if len(w.receipts) == 0 {
+		t.Skip("no receipts")
+	}
+	i := pickQueue(t)
+	q, m := w.queues[i], w.models[i]
+	dead, deadModel := w.deadLetters(t, i)
+	run := q.Begin(w.now, dead)
+	for range rapid.IntRange(1, 4).Draw(t, "settlements") {
+		recent := min(len(w.receipts), 12)
+		r := w.receipts[len(w.receipts)-rapid.IntRange(1, recent).Draw(t, "receipt")]
+		x := m.held(r)
+		if r.Queue != q.id {
+			x = nil
+		}
+		switch rapid.IntRange(0, 19).Draw(t, "forgery") {
+		case 0:
+			r.Check++
+			x = nil
+		case 1:
+			r.Epoch++
+			x = nil
+		case 2: // another delivery, with its right check
+			r.Delivery++
+			r.Check = receiptCheck(q.secret, r)
+			x = nil
+		case 3: // of an earlier epoch
+			r.Epoch--
+			r.Check = receiptCheck(q.secret, r)
+			x = nil
+		}
+		var err error
+		why := rapid.SampledFrom([]string{"", "bad luck", "no room"}).Draw(t, "why")
+		action := rapid.IntRange(0, 5).Draw(t, "action")
+		switch action {
+		case 0:
+			if err = run.Ack(r); x != nil {
+				m.stats.Consumed++
+				m.remove(x)
+			}
+		case 1:
+			delay := rapid.SampledFrom([]time.Duration{-1, -1, 0, 1, time.Second}).Draw(t, "delay")
+			if err = run.Nack(r, delay, why); x != nil {
+				m.end(w.now, x, byNack, delay, why, deadModel)
+			}
+		case 2:
+			if err = run.Release(r); x != nil {
+				m.end(w.now, x, byRelease, 0, "", deadModel)
+			}
+		case 3:
+			if err = run.Break(r); x != nil {
+				m.end(w.now, x, byExpiry, -1, "", deadModel)
+			}
+		case 4:
+			if err = run.Bury(r, why); x != nil {
+				m.move(x, Buried)
+				x.why = why
+			}
+		case 5:
+			d := rapid.SampledFrom([]time.Duration{0, 10 * time.Millisecond, time.Minute}).Draw(t, "lease")
+			var end int64
+			if end, err = run.Touch(r, d); x != nil {
+				if d > 0 {
+					x.lease = d.Milliseconds()
+				}
+				want := int64(0)
+				if x.lease != 0 {
+					x.ends, x.moved = w.now.Mono+x.lease*int64(time.Millisecond), m.step
+					want = w.now.Wall + x.lease*int64(time.Millisecond)
+				}
+				if end != want {
+					t.Fatalf("touch of %v: %d, it should end at %d", r, end, want)
+				}
+			}
+		}
+		if x != nil && err != nil {
+			t.Fatalf("action %d with %v: %v", action, r, err)
+		}
+		if x == nil && reason.Of(err) != reason.StaleReceipt {
+			t.Fatalf("action %d with stale %v: %v", action, r, err)
+		}
+	}
+	run.End()
+}
+
+// elapse moves the clocks: the monotonic one forth, the wall clock with it, or by leaps, or back.
+func (w *world) elapse(t *rapid.T) {
+	d := int64(rapid.SampledFrom([]int{1, 3, 10, 30, 100, 1000, 5000, 200_000}).Draw(t, "ticks")) * tick
+	w.now.Mono += d
+	switch rapid.IntRange(0, 9).Draw(t, "wall clock") {
+	case 0:
+		w.now.Wall -= (rewindSlack+2)*tick + d
+	case 1:
+		w.now.Wall += 5_000_000 * tick
+	default:
+		w.now.Wall += d
+	}
+	if rapid.IntRange(0, 5).Draw(t, "expire later") != 0 {
+		w.expire(t)
+	}
+}
+
+func (w *world) expire(t *rapid.T) {
+	for _, i := range []int{1, 0} {
+		dead, deadModel := w.deadLetters(t, i)
+		order := []uint64(nil)
+		emit := w.queues[i].Emit
+		w.queues[i].Emit = func(r *Record) {
+			emit(r)
+			order = append(order, r.Seqs...)
+		}
+		limit := rapid.SampledFrom([]int{1, 3, 1000}).Draw(t, "limit")
+		for rounds := 0; w.queues[i].Expire(w.now, dead, limit); rounds++ {
+			if rounds > 1000 {
+				t.Fatal("expiry does not end")
+			}
+		}
+		w.queues[i].Emit = emit
+		if err := w.models[i].pass(w.now, order, deadModel); err != nil {
+			t.Fatal(err)
+		}
+		if w.queues[i].Expire(w.now, dead, 1000) {
+			t.Fatal("a second expiry at the same moment had something to do")
+		}
+	}
+}
+
+func (w *world) nextDue(t *rapid.T) {
+	q, m := w.queues[0], w.models[0]
+	got, ok := q.NextDue(w.now)
+	soonest := time.Duration(1<<63 - 1)
+	pending := false
+	for _, x := range m.msgs {
+		var d int64
+		switch {
+		case x.state == Leased && x.lease != 0:
+			d = x.ends - w.now.Mono
+		case x.state == Delayed && x.expires != 0:
+			d = min(x.due, x.expires) - w.now.Wall
+		case x.state == Delayed:
+			d = x.due - w.now.Wall
+		case x.state == Ready && x.expires != 0:
+			d = x.expires - w.now.Wall
+		default:
+			continue
+		}
+		pending = true
+		soonest = min(soonest, time.Duration((d+tick-1)/tick*tick)) // the wheels look at whole ticks
+	}
+	if pending && (!ok || got > max(soonest, 0)) {
+		t.Fatalf("next due: %v %v, it should be at most %v", got, ok, soonest)
+	}
+}
+
+func (w *world) purgeOrKick(t *rapid.T) {
+	i := pickQueue(t)
+	f := filterGen.Draw(t, "filter")
+	if rapid.Bool().Draw(t, "old ones") {
+		f.SentBefore = w.now.Wall - 50*tick
+	}
+	first := rapid.SampledFrom([]uint64{0, 0, 2, 9}).Draw(t, "first")
+	most := rapid.SampledFrom([]int{0, 1, 2, 1000}).Draw(t, "max")
+	dryRun := rapid.IntRange(0, 3).Draw(t, "dry run") == 0
+	var got, want int
+	var next uint64
+	if rapid.Bool().Draw(t, "kick") {
+		got, next = w.queues[i].Kick(w.now, &f, first, most, dryRun)
+		want = w.models[i].kick(&f, first, most, dryRun)
+	} else {
+		if rapid.IntRange(0, 3).Draw(t, "purge") != 0 {
+			t.Skip("purges are rare, so that there is something left")
+		}
+		got, next = w.queues[i].Purge(w.now, &f, first, most, dryRun)
+		want = w.models[i].purge(&f, first, most, dryRun)
+	}
+	if got != want {
+		t.Fatalf("purge or kick %+v from %d: %d, it should be %d", f, first, got, want)
+	}
+	if got < most && next != 0 {
+		t.Fatalf("purge or kick: next %d at the end", next)
+	}
+}
+
+func (w *world) manage(t *rapid.T) {
+	i := pickQueue(t)
+	q, m := w.queues[i], w.models[i]
+	switch rapid.IntRange(0, 3).Draw(t, "manage") {
+	case 0:
+		paused := rapid.IntRange(0, 3).Draw(t, "paused") == 0
+		q.Pause(w.now, paused)
+		m.paused = paused
+	case 1:
+		s := drawSettings(t, i == 0)
+		q.Configure(w.now, s)
+		m.s = s
+	case 2:
+		messages, bytes := rapid.Int64Range(0, 3).Draw(t, "messages"), rapid.Int64Range(0, 90).Draw(t, "bytes")
+		want := m.room(messages, bytes)
+		if got := q.Reserve(messages, bytes); got != want {
+			t.Fatalf("reserve %d messages, %d bytes: %v", messages, bytes, got)
+		}
+		if want {
+			m.reserved[0] += messages
+			m.reserved[1] += bytes
+		}
+	case 3:
+		q.Unreserve(m.reserved[0], m.reserved[1])
+		m.reserved = [2]int64{}
+	}
+}
+
+// peekPages fetches a page of the running peek, or starts one.
+func (w *world) peekPages(t *rapid.T) {
+	q, m := w.queues[0], w.models[0]
+	p := w.peek
+	if p == nil {
+		p = &runningPeek{filter: filterGen.Draw(t, "filter"), began: m.step, seen: map[uint64]bool{}}
+		for _, x := range m.peek(w.now, &p.filter) {
+			p.present = append(p.present, x.Sequence)
+		}
+		w.peek = p
+	}
+	page, cursor := peekPage(t, q, p.filter, rapid.IntRange(1, 3).Draw(t, "page"), p.cursor, w.now)
+	for _, got := range page {
+		if p.seen[got.Sequence] {
+			t.Fatalf("peek shows %d again", got.Sequence)
+		}
+		p.seen[got.Sequence] = true
+		x := m.bySeq(got.Sequence)
+		if x == nil {
+			t.Fatalf("peek shows %d, which is gone", got.Sequence)
+		}
+		samePeeked(t, got, x.peeked(w.now))
+	}
+	if p.cursor = cursor; cursor != "" {
+		return
+	}
+	for _, seq := range p.present {
+		if x := m.bySeq(seq); x != nil && x.moved < p.began && !p.seen[seq] {
+			t.Fatalf("peek %+v missed %d, which stayed where it was: %+v", p.filter, seq, x)
+		}
+	}
+	w.peek = nil
+}
+
+func peekPage(t interface{ Fatal(...any) }, q *Queue, f Filter, max int, cursor string, now Instant) ([]Peeked, string) {
+	p, err := NewPeeker(f, max, 0, cursor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for steps := 0; !p.Step(q, now); steps++ {
+		if steps > 10_000 {
+			t.Fatal("a page does not end")
+		}
+	}
+	if len(p.Page) > max {
+		t.Fatal("a page is too long")
+	}
+	return p.Page, p.Cursor()
+}
+
+func samePeeked(t *rapid.T, got, want Peeked) {
+	got.Delivery, want.Delivery = normal(got.Delivery), normal(want.Delivery)
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("peek shows\n%+v instead of\n%+v", got, want)
+	}
+}
+
+// check compares all of both queues with their models.
+func (w *world) check(t *rapid.T) {
+	for i, q := range w.queues {
+		m := w.models[i]
+		if err := checkInvariants(q); err != nil {
+			t.Fatal(err)
+		}
+		got, want := q.Stats(w.now), m.statsNow(w.now)
+		if got != want {
+			t.Fatalf("%s: stats\n%+v instead of\n%+v", q.name, got, want)
+		}
+		if q.Len() != int64(len(m.msgs)) || q.Bytes() != m.bytes() || q.ReadyLen() != want.Ready || q.LeasedLen() != want.Leased || q.Last() != m.next-1 {
+			t.Fatalf("%s: %d messages of %d bytes, last %d", q.name, q.Len(), q.Bytes(), q.Last())
+		}
+		all := Filter{States: []State{Ready, Delayed, Leased, Buried}}
+		page, cursor := peekPage(t, q, all, 1000, "", w.now)
+		shown := m.peek(w.now, &all)
+		if len(page) != len(shown) || cursor != "" {
+			t.Fatalf("%s: peek shows %d messages instead of %d, cursor %q", q.name, len(page), len(shown), cursor)
+		}
+		for j := range page {
+			samePeeked(t, page[j], shown[j])
+		}
+		if after := q.Stats(w.now); after != got {
+			t.Fatalf("%s: peek changed %+v to %+v", q.name, got, after)
+		}
+		w.idsBefore[i] = max(w.idsBefore[i], w.now.Wall-int64(m.s.DedupWindow))
+		w.producersBefore[i] = max(w.producersBefore[i], w.now.Wall-int64(limits.ProducerWindow))
+		m.step++
+	}
+}
+
+// replay brings both queues back from their records.
+func (w *world) replay(t *rapid.T) {
+	for i, q := range w.queues {
+		w.publish(i, q.Last())
+		again := New(q.id, q.name, q.epoch, q.secret, Default(0, 0))
+		want := dump(q, w.idsBefore[i], w.producersBefore[i])
+		play := func(records [][]byte) {
+			for j, b := range records {
+				if err := again.Replay(b); err != nil {
+					t.Fatalf("%s: record %d of %d: %v", q.name, j, len(w.records[i]), err)
+				}
+			}
+		}
+		half := len(w.records[i]) / 2
+		play(w.records[i][:half])
+		play(w.records[i][:half/2])
+		play(w.records[i])
+		for range 2 {
+			if got := dump(again, w.idsBefore[i], w.producersBefore[i]); got != want {
+				t.Fatalf("%s: replayed\n%s\ninstead of\n%s", q.name, got, want)
+			}
+			if err := checkInvariants(again); err != nil {
+				t.Fatalf("%s: replayed: %v", q.name, err)
+			}
+			play(w.records[i])
+		}
+	}
+}
+
+// TestRandomOperationsMatchModel holds the queue against the model, operation by operation, and in the
+// end what its records yield against the queue.
+func TestRandomOperationsMatchModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"send":        w.send,
+			"send more":   w.send,
+			"publish":     w.publishLater,
+			"lease":       w.lease,
+			"lease more":  w.lease,
+			"lease one":   w.leaseOne,
+			"settle":      w.settle,
+			"settle more": w.settle,
+			"elapse":      w.elapse,
+			"next due":    w.nextDue,
+			"purge":       w.purgeOrKick,
+			"manage":      w.manage,
+			"peek":        w.peekPages,
+			"":            w.check,
+		})
+		w.replay(t)
+	})
+}
