@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -167,8 +168,7 @@ func (b *Broker) Stop(ctx context.Context) error {
 		select {
 		case <-b.leaseEnds:
 		case <-ctx.Done():
-			b.log.Warn("stopping with leases that were not settled", zap.Int64("leases", leased))
-			return ctx.Err()
+			return fmt.Errorf("%d leases were not settled: %w", leased, ctx.Err())
 		}
 	}
 }

@@ -233,6 +233,10 @@ func TestReservedRoomIsNobodyElses_S29(t *testing.T) {
 		room.Release()
 		room.Release()
 		w.send("/q", "b")
+		_, err = lane.Reserve(w.ctx, 4, 1)
+		w.wants(err, reason.QueueFull)
+		_, err = lane.Reserve(w.ctx, 1, 101)
+		w.wants(err, reason.QueueFull)
 		// Nothing is left: the door waits, as its native senders then do.
 		ctx, cancel := context.WithTimeout(w.ctx, time.Second)
 		defer cancel()

@@ -12,8 +12,9 @@ func (s *served) openDoor(settings *queue.Settings) error {
 		return nil
 	}
 	door, err := s.b.doors.Open(DoorSpec{
-		Queue: s.name, ID: s.id, Kernel: settings.Kernel, MaxMessageSize: settings.MaxMessageSize,
-		Mode: settings.Mode, OwnerUID: settings.OwnerUID, GroupGID: settings.GroupGID, Lane: (*lane)(s),
+		Queue: s.name, ID: s.id, Kernel: settings.Kernel,
+		MaxMessageSize: int(min(int64(settings.MaxMessageSize), settings.MaxBytes)), // a larger one never fits
+		Mode:           settings.Mode, OwnerUID: settings.OwnerUID, GroupGID: settings.GroupGID, Lane: (*lane)(s),
 	})
 	if err != nil {
 		return err
@@ -67,6 +68,10 @@ func (l *lane) Reserve(ctx context.Context, messages int, bytes int64) (Reservat
 	if err := s.goneLocked(); err != nil {
 		s.mu.Unlock()
 		return nil, err
+	}
+	if err := s.q.CheckEverFits(int64(messages), bytes); err != nil {
+		s.mu.Unlock()
+		return nil, on(s, err)
 	}
 	r := &reservation{s: s, messages: int64(messages), bytes: bytes}
 	if s.blocked.len == 0 && s.q.Reserve(r.messages, r.bytes) {

@@ -60,7 +60,8 @@ type DoorStatus struct {
 // kernel object's mode, and what they send is charged to the queue's owner.
 type DoorQueue interface {
 	// Reserve waits until the queue has room for so many messages of so many bytes together, in line
-	// with other senders, and keeps it. The error is the context's, or QueueDeleted.
+	// with other senders, and keeps it. What can never fit is refused at once with QueueFull. Other errors
+	// are the context's, QueueDeleted and ShuttingDown.
 	Reserve(ctx context.Context, messages int, bytes int64) (Reservation, error)
 	// Lease waits until messages that match are ready, no other receiver wants them, and the queue is
 	// not paused; it leases up to max of them without an end. Bodies larger than maxBody are passed

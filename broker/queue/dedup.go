@@ -36,9 +36,9 @@ type dedupEntry struct {
 }
 
 // dedupTable is a hash table with linear probing and deletion by shifting back. A place of 0 is
-// empty; others are the entry's place + 1.
+// empty; others are the entry's place modulo placeSpan, + 1.
 type dedupTable struct {
-	places []uint32 // low 32 bits
+	places []uint32
 	used   int
 }
 
@@ -49,9 +49,14 @@ func (d *dedup) entry(place uint64) *dedupEntry {
 	return &d.blocks[i/dedupBlock][i%dedupBlock]
 }
 
-// full expands the low 32 bits that a table holds: places span less than 2^32.
+// placeSpan bounds how many places are in use at a time: limits.DedupIDsMax is far below.
+const placeSpan = 1<<32 - 1
+
+func lowPlace(place uint64) uint32 { return uint32(place%placeSpan) + 1 }
+
+// full expands what a table holds of a place.
 func (d *dedup) full(low uint32) uint64 {
-	return d.start + uint64(low-1-uint32(d.start))
+	return d.start + (uint64(low)+placeSpan-uint64(lowPlace(d.start)))%placeSpan
 }
 
 func (t *dedupTable) home(g digest) int {
@@ -82,7 +87,7 @@ func (d *dedup) add(g digest, seq uint64, at int64) {
 	if 2*(t.used+1) > len(t.places) {
 		d.resize(t, max(8, 2*len(t.places)))
 	}
-	t.put(g, uint32(d.end-1)+1)
+	t.put(g, lowPlace(d.end-1))
 }
 
 func (t *dedupTable) put(g digest, place uint32) {
@@ -107,7 +112,7 @@ func (d *dedup) resize(t *dedupTable, size int) {
 // forget drops the ids that were stored before a time.
 func (d *dedup) forget(before int64) {
 	for d.start < d.end && d.entry(d.start).at < before {
-		d.drop(d.entry(d.start).digest, uint32(d.start)+1)
+		d.drop(d.entry(d.start).digest, lowPlace(d.start))
 		d.start++
 		if d.start-d.base == dedupBlock {
 			d.blocks[0] = nil

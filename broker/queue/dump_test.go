@@ -22,7 +22,9 @@ func dump(q *Queue, idsBefore, producersBefore int64) string {
 		why, lease := "", uint32(0)
 		switch s.state {
 		case Buried:
-			why, t.due = q.reasons.all[t.due].text, 0
+			if t.due != 0 {
+				why, t.due = q.reasons.all[t.due].text, 0
+			}
 		case Leased:
 			lease = s.left
 		}

@@ -12,15 +12,7 @@ const rewindSlack = 1000
 // ready, messages whose TTL ended go. It handles about limit messages; more says that others are due.
 // dead is as in Begin.
 func (q *Queue) Expire(now Instant, dead *Queue, limit int) (more bool) {
-	wall := uint64(max(now.Wall, 0)) >> tickBits
-	for _, w := range []struct {
-		wheel    *wheel
-		deadline func(uint32) int64
-	}{{&q.delays, q.delayDeadline}, {&q.ttls, q.ttlDeadline}} {
-		if w.wheel.now > wall+rewindSlack {
-			q.wheelRewind(w.wheel, now.Wall, w.deadline)
-		}
-	}
+	q.followClock(now)
 	t := q.Begin(now, dead)
 	defer t.End()
 	for limit > 0 {
@@ -43,6 +35,17 @@ func (q *Queue) Expire(now Instant, dead *Queue, limit int) (more bool) {
 	return true
 }
 
+// followClock sets the wheels back after the wall clock was.
+func (q *Queue) followClock(now Instant) {
+	wall := uint64(max(now.Wall, 0)) >> tickBits
+	if q.delays.now > wall+rewindSlack {
+		q.wheelRewind(&q.delays, now.Wall, q.delayDeadline)
+	}
+	if q.ttls.now > wall+rewindSlack {
+		q.wheelRewind(&q.ttls, now.Wall, q.ttlDeadline)
+	}
+}
+
 // expireWheel makes some due members of a wheel leave it, and says how many.
 func (q *Queue) expireWheel(w *wheel, now int64, deadline func(uint32) int64, each func(n uint32)) int {
 	if w.count == 0 {
@@ -61,6 +64,7 @@ func (q *Queue) Rescheduled() bool { return q.rescheduled }
 
 // NextDue is how long until Expire has something to do, never too long; ok is false if nothing is pending.
 func (q *Queue) NextDue(now Instant) (_ time.Duration, ok bool) {
+	q.followClock(now)
 	q.rescheduled = false
 	best := int64(1<<63 - 1)
 	for _, w := range [...]struct {

@@ -76,7 +76,7 @@ func (x *index) remove(n uint32) {
 // find returns the slot of a sequence, 0 if there is none.
 func (x *index) find(seq uint64) uint32 {
 	i, ok := x.search(seq / pageSlots)
-	if !ok || x.ids[i] == 0 {
+	if !ok || x.ids[i] == 0 || seq == 0 { // 0 is nobody's, and marks free slots
 		return 0
 	}
 	if x.pages.at(x.ids[i]).slots[seq%pageSlots].seq != seq {
@@ -136,7 +136,9 @@ func (x *index) scan(first, last uint64, budget int, visit func(n uint32, s *slo
 			return 0
 		}
 		if x.ids[i] == 0 {
-			budget--
+			if budget--; budget < 0 {
+				return x.keys[i] * pageSlots
+			}
 			continue
 		}
 		p := x.pages.at(x.ids[i])

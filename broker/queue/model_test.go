@@ -145,6 +145,9 @@ func (m *model) send(now Instant, b Batch) (Stored, *reason.Error) {
 		lowest = min(lowest, x.Priority)
 		fresh = append(fresh, y)
 	}
+	for b.Producer != "" && len(m.producers) > 0 && m.producers[0].sentAt < now.Wall-int64(limits.ProducerWindow) {
+		m.producers = m.producers[1:]
+	}
 	if len(fresh) > 0 {
 		if int64(len(fresh)) > m.s.MaxMessages || bytes > m.s.MaxBytes {
 			return Stored{}, reason.New(reason.QueueFull, "")
@@ -171,9 +174,6 @@ func (m *model) send(now Instant, b Batch) (Stored, *reason.Error) {
 	m.stats.Sent += uint64(len(fresh))
 	m.stats.Duplicates += uint64(len(stored.Duplicates))
 	if b.Producer != "" {
-		for len(m.producers) > 0 && m.producers[0].sentAt < now.Wall-int64(limits.ProducerWindow) {
-			m.producers = m.producers[1:]
-		}
 		p := m.producer(b.Producer)
 		if p == nil {
 			p = &modelProducer{id: b.Producer, answers: map[uint64]Stored{}}

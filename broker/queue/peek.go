@@ -209,7 +209,9 @@ func (p *Peeker) wants(q *Queue, s *slot) bool {
 	case Buried:
 		entered = q.timers.at(s.timer).next
 	}
-	return s.seq <= p.last && int32(entered-uint32(p.number)) <= 0 && q.matches(s, &p.Filter)
+	// Low bits alone are known, so only the records since the peek began count as later.
+	later := uint64(entered - uint32(p.number))
+	return s.seq <= p.last && (later == 0 || later > q.number-p.number) && q.matches(s, &p.Filter)
 }
 
 // show adds a message to the page, if it is wanted.

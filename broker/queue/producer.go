@@ -46,8 +46,9 @@ func (p *producers) repeat(id string, batch uint64) (Stored, bool, error) {
 	return Stored{}, false, nil
 }
 
-// admit says whether another answer, with so many duplicates, may be remembered.
-func (p *producers) admit(id string, duplicates int) error {
+// admit says whether another answer, with so many duplicates, may be remembered now (wall time, ns).
+func (p *producers) admit(id string, duplicates int, now int64) error {
+	p.forget(now - limits.ProducerWindow.Nanoseconds())
 	if p.duplicates+duplicates > limits.ProducerDuplicates {
 		return reason.New(reason.QuotaExceeded,
 			"the queue remembers %d duplicates in answers to producers and can take no more: wait %v or send without a producer id", limits.ProducerDuplicates, limits.ProducerWindow).Retry(limits.ProducerWindow)
@@ -59,8 +60,9 @@ func (p *producers) admit(id string, duplicates int) error {
 	return nil
 }
 
-// remember keeps the answer to a batch and forgets producers that were silent for too long.
+// remember keeps the answer to a batch and forgets producers that were silent for too long, as admit does.
 func (p *producers) remember(id string, batch uint64, stored Stored) {
+	p.forget(stored.SentAt - limits.ProducerWindow.Nanoseconds())
 	known := p.byID[id]
 	if known == nil {
 		if p.byID == nil {
@@ -76,13 +78,13 @@ func (p *producers) remember(id string, batch uint64, stored Stored) {
 	i := sort.Search(len(known.answers), func(i int) bool { return known.answers[i].batch >= batch })
 	p.duplicates += len(stored.Duplicates)
 	if len(known.answers) == limits.ProducerBatches {
+		i = max(i, 1) // repeat refuses batches that are older than all
 		p.duplicates -= len(known.answers[0].stored.Duplicates)
 		copy(known.answers, known.answers[1:i])
 		known.answers[i-1] = answer{batch, stored}
 	} else {
 		known.answers = slices.Insert(known.answers, i, answer{batch, stored})
 	}
-	p.forget(stored.SentAt - limits.ProducerWindow.Nanoseconds())
 }
 
 // forget drops producers that sent nothing since a time.

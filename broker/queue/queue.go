@@ -17,6 +17,7 @@
 package queue
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/ipcd/ipcd/internal/limits"
@@ -236,6 +237,9 @@ func (q *Queue) Replay(b []byte) error {
 	if err != nil {
 		return err
 	}
+	if r.kind == recSend && r.Number > q.number && (r.First < q.nextSeq || r.First+uint64(len(r.Messages)) < r.First) {
+		return fmt.Errorf("record %d stores messages from sequence %d on: the next is %d", r.Number, r.First, q.nextSeq)
+	}
 	q.Apply(r)
 	q.Publish(q.nextSeq - 1)
 	return nil
@@ -245,10 +249,8 @@ func (q *Queue) applySettings(s *Settings) {
 	drops := s.Overflow == DropOldest && q.settings.Overflow != DropOldest
 	q.settings = *s
 	if drops { // the tournament of victims was not kept
-		for k := range q.kinds {
-			if q.kinds[k].ready > 0 {
-				q.rerank(uint32(k))
-			}
+		for k := 1; k < len(q.kinds); k++ {
+			q.rerank(uint32(k))
 		}
 	}
 }
@@ -323,6 +325,8 @@ func (q *Queue) countRemoval(s *slot, c cause) {
 		q.stats.TTLDropped++
 	case byPurge:
 		q.stats.Purged++
+	case byOverflow:
+		q.stats.OverflowDropped++
 	case byDeadLetter, byNack, byExpiry:
 		q.countFailure(s, c)
 		q.stats.DeadLettered++

@@ -309,7 +309,9 @@ func (w *world) settle(t *rapid.T) {
 		case 2: // another delivery, with its right check
 			r.Delivery++
 			r.Check = receiptCheck(q.secret, r)
-			x = nil
+			if x = m.held(r); r.Queue != q.id {
+				x = nil
+			}
 		case 3: // of an earlier epoch
 			r.Epoch--
 			r.Check = receiptCheck(q.secret, r)

@@ -46,6 +46,7 @@ const (
 	byExpiry // the lease ran out, or its stream broke
 	byRelease
 	byBury
+	byOverflow
 )
 
 // fails reports whether the cause counts as a failed attempt.
@@ -343,7 +344,10 @@ func (d *decoder) message() storedMessage {
 	if flags&2 != 0 {
 		m.expires = d.varint()
 	}
-	if flags&4 != 0 && len(d.b) >= len(m.id) {
+	if flags&4 != 0 {
+		if len(d.b) < len(m.id) {
+			d.fail(errTruncated)
+		}
 		m.hasID = true
 		d.b = d.b[copy(m.id[:], d.b):]
 	}

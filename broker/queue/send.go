@@ -43,9 +43,10 @@ func (q *Queue) Send(now Instant, b Batch) (Stored, error) {
 	if b.Producer != "" {
 		r.Producer = b.Producer
 	}
+	defer func() { clear(r.Messages) }() // the scratch record must not keep the caller's bodies alive
 	bytes, err := q.prepare(r, &b)
 	if err == nil && b.Producer != "" {
-		err = q.producers.admit(b.Producer, len(r.Duplicates))
+		err = q.producers.admit(b.Producer, len(r.Duplicates), now.Wall)
 	}
 	if err != nil {
 		return Stored{}, err
@@ -59,11 +60,7 @@ func (q *Queue) Send(now Instant, b Batch) (Stored, error) {
 	if len(r.Messages) > 0 || b.Producer != "" {
 		q.commit()
 	}
-	stored := storedBy(r)
-	for i := range r.Messages { // the scratch record must not keep the caller's bodies alive
-		r.Messages[i] = storedMessage{}
-	}
-	return stored, nil
+	return storedBy(r), nil
 }
 
 func storedBy(r *Record) Stored {
@@ -158,13 +155,14 @@ func (q *Queue) tooManyIDs(now int64) *reason.Error {
 // put into the record.
 func (q *Queue) makeRoom(r *Record, messages, bytes int64) error {
 	s := &q.settings
-	if err := q.checkEverFits(messages, bytes); err != nil {
+	if err := q.CheckEverFits(messages, bytes); err != nil {
 		return err
 	}
 	if q.hasRoom(messages, bytes) {
 		return nil
 	}
 	if s.Overflow == DropOldest && q.chooseVictims(r, messages, bytes) {
+		q.dropAhead(r)
 		return nil
 	}
 	return reason.New(reason.QueueFull, "the queue holds %d of %d messages and %d of %d bytes: receive from it, raise its limits, or try again later",
@@ -201,12 +199,29 @@ func (q *Queue) chooseVictims(r *Record, messages, bytes int64) bool {
 	return enough
 }
 
+// dropAhead drops victims beyond what the send's record can name in records of their own, before it.
+func (q *Queue) dropAhead(r *Record) {
+	for len(r.Seqs) > maxRecordSeqs {
+		drop := Record{kind: recRemove, cause: byOverflow, At: r.At, Number: q.number + 1, Seqs: r.Seqs[:maxRecordSeqs]}
+		r.Seqs = r.Seqs[maxRecordSeqs:]
+		q.Apply(&drop)
+		if q.Emit != nil {
+			q.Emit(&drop)
+		}
+	}
+}
+
 func (q *Queue) applySend(r *Record) {
 	for _, seq := range r.Seqs {
 		if n := q.slots.find(seq); n != 0 {
-			q.stats.OverflowDropped++
+			q.countRemoval(q.slots.at(n), byOverflow)
 			q.remove(n)
 		}
+	}
+	// Ids are forgotten as they were for the decision.
+	q.ids.forget(r.At.Wall - q.settings.DedupWindow.Nanoseconds())
+	if q.published+1 == q.nextSeq {
+		q.published = r.First - 1 // there is nothing in between to publish
 	}
 	for i := range r.Messages {
 		m := &r.Messages[i]
@@ -238,6 +253,7 @@ func (q *Queue) applySend(r *Record) {
 
 // Publish makes all that was stored visible, up to a sequence: it is committed.
 func (q *Queue) Publish(last uint64) {
+	q.entering = uint32(q.number)
 	for q.published < last && q.published+1 < q.nextSeq {
 		q.published++
 		n := q.slots.find(q.published)
@@ -273,10 +289,11 @@ func (q *Queue) CheckFits(b Batch) error {
 	for i := range b.Messages {
 		bytes += int64(b.Messages[i].Bytes())
 	}
-	return q.checkEverFits(int64(len(b.Messages)), bytes)
+	return q.CheckEverFits(int64(len(b.Messages)), bytes)
 }
 
-func (q *Queue) checkEverFits(messages, bytes int64) error {
+// CheckEverFits says whether so many messages of so many bytes exceed what the queue may hold.
+func (q *Queue) CheckEverFits(messages, bytes int64) error {
 	s := &q.settings
 	if messages > s.MaxMessages || bytes > s.MaxBytes {
 		return reason.New(reason.QueueFull, "a batch of %d messages and %d bytes can never fit: the queue holds at most %d messages and %d bytes",

@@ -186,6 +186,8 @@ func (t Settlements) giveBack(n uint32, c cause, delay time.Duration, why string
 	}
 	if s.timer != 0 {
 		if expires := q.timers.at(s.timer).expires; expires != 0 && expires <= t.now.Wall {
+			// First the lease ends, and is counted; then the TTL.
+			q.settle(q.settling(t.now, recReturn, c, 0, 0, ""), n)
 			t.expire(n)
 			return
 		}

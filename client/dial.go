@@ -1,0 +1,248 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
+	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
+)
+
+const (
+	systemSocket = "/run/ipcd/ipcd.sock"
+	// socketPathLength is what fits sockaddr_un's sun_path of 108 bytes with its final NUL; see unix(7).
+	socketPathLength = 107
+	connectTimeout   = 5 * time.Second
+	// The first retry of a connection comes after reconnectMin, later ones after up to reconnectMax.
+	reconnectMin = 20 * time.Millisecond
+	reconnectMax = 2 * time.Second
+	// streamWindow and connWindow are HTTP/2 flow-control windows in bytes: enough that a bulk stream is
+	// not stopped by its round trips.
+	streamWindow = 4 << 20
+	connWindow   = 16 << 20
+)
+
+// Option changes how Dial connects.
+type Option func(*dialOptions)
+
+type dialOptions struct {
+	insecure  bool
+	dialer    func(ctx context.Context) (net.Conn, error)
+	userAgent string
+}
+
+// WithInsecure allows plaintext TCP, to loopback addresses only.
+func WithInsecure() Option { return func(o *dialOptions) { o.insecure = true } }
+
+// WithUserAgent names the program in the user-agent header of its calls.
+func WithUserAgent(name string) Option { return func(o *dialOptions) { o.userAgent = name } }
+
+// WithDialer connects by calling dial instead of dialling the target, which then only names the daemon
+// in errors.
+func WithDialer(dial func(ctx context.Context) (net.Conn, error)) Option {
+	return func(o *dialOptions) { o.dialer = dial }
+}
+
+// Client talks to one daemon. Its methods may be called concurrently.
+type Client struct {
+	target   string
+	conn     *grpc.ClientConn
+	admin    ipcdv1.QueueAdminServiceClient
+	messages ipcdv1.MessageServiceClient
+	system   ipcdv1.SystemServiceClient
+	lanes    lanes
+
+	resendWindow time.Duration // the constant, but in tests
+
+	connections atomic.Int64          // made so far
+	dialError   atomic.Pointer[error] // of the latest attempt to connect; nil: it succeeded
+
+	instanceMu   sync.Mutex // guards the two below
+	instance     string     // of the daemon, "" before it is known
+	instanceSeen int64      // connections when it was learnt
+}
+
+// Dial returns a client of the daemon at target, without connecting yet: the first call does. Target is
+// "unix:///path/to/socket", "/path/to/socket", or "host:port" for TCP, which needs WithInsecure and a
+// loopback address; "" is DefaultTarget. What is wrong with a target is ErrInvalidArgument.
+func Dial(target string, opts ...Option) (*Client, error) {
+	var o dialOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if target == "" {
+		target = DefaultTarget()
+	}
+	c := &Client{target: target, resendWindow: resendWindow}
+	authority := "localhost"
+	dial := o.dialer
+	if dial == nil {
+		network, address, err := parseTarget(target, o.insecure)
+		if err != nil {
+			return nil, err
+		}
+		if network == "tcp" {
+			authority = address
+		} else {
+			c.target = "unix://" + address
+		}
+		dial = func(ctx context.Context) (net.Conn, error) { return dialAddress(ctx, network, address) }
+	}
+	// passthrough and a dialer of our own: neither DNS nor a proxy from the environment gets between.
+	conn, err := grpc.NewClient("passthrough:///ipcd",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			conn, err := dial(ctx)
+			if err != nil {
+				c.dialError.Store(&err)
+				return nil, err
+			}
+			c.dialError.Store(nil)
+			c.connections.Add(1)
+			return conn, nil
+		}),
+		grpc.WithNoProxy(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithAuthority(authority),
+		grpc.WithUserAgent(o.userAgent),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(limits.FrameBytes), grpc.MaxCallSendMsgSize(limits.FrameBytes)),
+		grpc.WithMaxHeaderListSize(limits.HeaderListBytes),
+		grpc.WithInitialWindowSize(streamWindow),
+		grpc.WithInitialConnWindowSize(connWindow),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: limits.KeepaliveTime, Timeout: limits.KeepaliveTimeout}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: reconnectMin, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMax},
+			MinConnectTimeout: connectTimeout,
+		}),
+	)
+	if err != nil {
+		return nil, newError(reason.InvalidArgument, "address %q: %v", target, err)
+	}
+	c.conn = conn
+	c.admin = ipcdv1.NewQueueAdminServiceClient(conn)
+	c.messages = ipcdv1.NewMessageServiceClient(conn)
+	c.system = ipcdv1.NewSystemServiceClient(conn)
+	return c, nil
+}
+
+// DefaultTarget returns where Dial("") looks for the daemon: at the address in IPCD_ADDRESS; else, for an
+// ordinary user, at $XDG_RUNTIME_DIR/ipcd/ipcd.sock if that exists; else at /run/ipcd/ipcd.sock.
+func DefaultTarget() string {
+	if address := os.Getenv("IPCD_ADDRESS"); address != "" {
+		return address
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) && os.Geteuid() != 0 {
+		path := filepath.Join(dir, "ipcd", "ipcd.sock")
+		if _, err := os.Stat(path); err == nil {
+			return "unix://" + path
+		}
+	}
+	return "unix://" + systemSocket
+}
+
+// Target returns the address that the client talks to.
+func (c *Client) Target() string { return c.target }
+
+// Close ends the connection and all calls under way. Consume and Senders should be ended before.
+func (c *Client) Close() error {
+	if err := c.conn.Close(); err != nil && !errors.Is(err, grpc.ErrClientConnClosing) {
+		return newError(reason.Internal, "close the connection: %v", err)
+	}
+	return nil
+}
+
+// parseTarget turns what people write into what net.Dial takes.
+func parseTarget(target string, insecure bool) (network, address string, err error) {
+	path, isUnix := strings.CutPrefix(target, "unix:")
+	if isUnix {
+		if rest, ok := strings.CutPrefix(path, "//"); ok {
+			path = rest
+		}
+	} else if strings.HasPrefix(target, "/") {
+		path, isUnix = target, true
+	}
+	if isUnix {
+		if !filepath.IsAbs(path) {
+			return "", "", newError(reason.InvalidArgument, "address %q: the socket's path must be absolute, as in unix://%s", target, systemSocket)
+		}
+		if len(path) > socketPathLength {
+			return "", "", newError(reason.InvalidArgument, "address %q: a socket's path may have %d bytes, this one has %d: use a shorter directory", target, socketPathLength, len(path))
+		}
+		return "unix", path, nil
+	}
+	host, port, splitErr := net.SplitHostPort(target)
+	if splitErr != nil || port == "" || host == "" {
+		return "", "", newError(reason.InvalidArgument, "address %q: it must be a socket's path, such as unix://%s, or host:port", target, systemSocket)
+	}
+	if !insecure {
+		return "", "", newError(reason.InvalidArgument, "address %q: TCP is plaintext so far, which must be asked for (insecure) and is for loopback addresses only; on this host rather use the unix socket", target)
+	}
+	if host != "localhost" {
+		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+			return "", "", newError(reason.InvalidArgument, "address %q: plaintext TCP is for loopback addresses only, such as 127.0.0.1:%s", target, port)
+		}
+	}
+	return "tcp", net.JoinHostPort(host, port), nil
+}
+
+func dialAddress(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	// What localhost stands for is up to the host's configuration.
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%s is at %s: plaintext TCP is for loopback addresses only", address, tcp.IP)
+	}
+	return conn, nil
+}
+
+// awaitReady returns once there is a connection, or with the error of the context.
+func (c *Client) awaitReady(ctx context.Context) error {
+	for {
+		state := c.conn.GetState()
+		switch state {
+		case connectivity.Ready:
+			return nil
+		case connectivity.Shutdown:
+			return errClosed()
+		case connectivity.Idle:
+			c.conn.Connect()
+		}
+		if !c.conn.WaitForStateChange(ctx, state) {
+			return ctx.Err()
+		}
+	}
+}
+
+// pause waits before the n-th try in a row, n from 0, or until the context ends, whose error it returns.
+func pause(ctx context.Context, n int) error {
+	delay := reconnectMax
+	if n < 7 {
+		delay = min(reconnectMin<<n, reconnectMax)
+	}
+	timer := time.NewTimer(jitter(delay))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

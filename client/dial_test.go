@@ -1,0 +1,171 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+func TestDialUnderstandsAddresses(t *testing.T) {
+	for target, want := range map[string]string{
+		"unix:///run/x.sock": "unix:///run/x.sock",
+		"unix:/run/x.sock":   "unix:///run/x.sock",
+		"/run/x.sock":        "unix:///run/x.sock",
+		"127.0.0.1:7000":     "127.0.0.1:7000",
+		"[::1]:7000":         "[::1]:7000",
+		"localhost:7000":     "localhost:7000",
+	} {
+		c, err := Dial(target, WithInsecure())
+		if err != nil {
+			t.Errorf("Dial(%q): %v", target, err)
+			continue
+		}
+		if c.Target() != want {
+			t.Errorf("Dial(%q) talks to %q, want %q", target, c.Target(), want)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestDialRefusesWithTheReason(t *testing.T) {
+	long := "unix:///" + strings.Repeat("x", 120)
+	for _, c := range []struct {
+		target, says string
+		options      []Option
+	}{
+		{"127.0.0.1:7000", "insecure", nil},
+		{"192.0.2.1:7000", "loopback", []Option{WithInsecure()}},
+		{"example.org:7000", "loopback", []Option{WithInsecure()}},
+		{"unix:relative", "absolute", nil},
+		{"nonsense", "host:port", nil},
+		{":7000", "host:port", []Option{WithInsecure()}},
+		{long, "107", nil},
+	} {
+		_, err := Dial(c.target, c.options...)
+		if !errors.Is(err, ErrInvalidArgument) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("Dial(%q) = %v, want ErrInvalidArgument that says %q", c.target, err, c.says)
+		}
+	}
+}
+
+func TestDefaultTargetFollowsTheEnvironment(t *testing.T) {
+	t.Setenv("IPCD_ADDRESS", "/somewhere/s")
+	if got := DefaultTarget(); got != "/somewhere/s" {
+		t.Errorf("with IPCD_ADDRESS: %q", got)
+	}
+	t.Setenv("IPCD_ADDRESS", "")
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	if got := DefaultTarget(); got != "unix:///run/ipcd/ipcd.sock" {
+		t.Errorf("without a socket of the user's own: %q", got)
+	}
+	path := filepath.Join(dir, "ipcd", "ipcd.sock")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := "unix://" + path
+	if os.Geteuid() == 0 {
+		want = "unix:///run/ipcd/ipcd.sock"
+	}
+	if got := DefaultTarget(); got != want {
+		t.Errorf("with a socket of the user's own: %q, want %q", got, want)
+	}
+}
+
+func TestNobodyThereIsUnreachable(t *testing.T) {
+	c, err := Dial(filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	q := c.Queue("jobs")
+	calls := map[string]func() error{
+		"Info":    func() error { _, err := c.Info(t.Context()); return err },
+		"Send":    func() error { _, err := q.Send(t.Context(), Message{}); return err },
+		"Sender":  func() error { _, err := q.Sender(t.Context(), SenderOptions{}); return err },
+		"Receive": func() error { _, err := q.Receive(t.Context(), 1, ReceiveOptions{Wait: WaitForever}); return err },
+		"Consume": func() error {
+			return q.Consume(t.Context(), func(context.Context, *Delivery) error { return nil }, ConsumeOptions{})
+		},
+		"Peek": func() error {
+			for _, err := range q.Peek(t.Context(), PeekOptions{Follow: true}) {
+				return err
+			}
+			return nil
+		},
+	}
+	for name, call := range calls {
+		if err := call(); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "no ipcd answers") {
+			t.Errorf("%s: %v, want ErrUnreachable", name, err)
+		}
+	}
+}
+
+func TestNoAccessToTheSocketIsDenied(t *testing.T) {
+	c, err := Dial("test", WithDialer(func(context.Context) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "unix", Err: os.ErrPermission}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Info(t.Context()); !errors.Is(err, ErrAccessDenied) {
+		t.Errorf("%v, want ErrAccessDenied", err)
+	}
+}
+
+func TestErrorsCarryTheirParticulars(t *testing.T) {
+	c := &Client{target: "test"}
+	var e *Error
+	err := error(c.rpcError(statusOf(reason.New(reason.MessageTooLarge, "too large").On("/a").At(3)), "/b"))
+	if !errors.As(err, &e) || !errors.Is(err, ErrMessageTooLarge) || e.Queue != "/a" || e.Index != 3 || e.Error() != "/a: [3] too large" {
+		t.Errorf("%#v", err)
+	}
+	if errors.Is(err, ErrQueueFull) {
+		t.Error("it is also ErrQueueFull")
+	}
+	for code, want := range map[codes.Code]error{
+		codes.DeadlineExceeded:  context.DeadlineExceeded,
+		codes.Canceled:          context.Canceled,
+		codes.Unimplemented:     ErrUnimplemented,
+		codes.ResourceExhausted: ErrQuotaExceeded,
+		codes.Unknown:           ErrInternal,
+		codes.Unavailable:       ErrUnreachable,
+	} {
+		if err := error(c.rpcError(status.Error(code, "x"), "/b")); !errors.Is(err, want) {
+			t.Errorf("%v: %v is not %v", code, err, want)
+		}
+	}
+}
+
+// Every reason of the table has its sentinel: a client can tell what the daemon can say.
+func TestEveryReasonHasASentinel(t *testing.T) {
+	sentinels := []error{ErrInvalidArgument, ErrQueueNotFound, ErrQueueExists, ErrQueueFull, ErrQuotaExceeded, ErrMessageTooLarge, ErrBufferTooSmall,
+		ErrStaleReceipt, ErrDurabilityMismatch, ErrQueueDeleted, ErrAccessDenied, ErrDiskFull, ErrKernelLimit, ErrTimedOut, ErrUnhealthy, ErrShuttingDown,
+		ErrUnimplemented, ErrOutcomeUnknown, ErrStaleBatch, ErrKernelNameTaken, ErrDeadLetterCycle, ErrCancelled, ErrUnreachable, ErrInternal}
+	for _, r := range reason.All() {
+		found := 0
+		for _, s := range sentinels {
+			if errors.Is(newError(r, "x"), s) {
+				found++
+			}
+		}
+		if found != 1 {
+			t.Errorf("%s matches %d sentinels, want 1", r, found)
+		}
+	}
+}

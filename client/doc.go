@@ -1,0 +1,14 @@
+// Package client is the Go SDK of ipcd: it sends typed messages to the queues of a daemon, receives
+// and consumes them, looks at them, and manages queues.
+//
+//	c, err := client.Dial("")        // the daemon on this host
+//	q := c.Queue("/jobs")            // no I/O
+//	sent, err := q.Send(ctx, client.Message{Type: 7, Body: []byte("hello")})
+//	err = q.Consume(ctx, handle, client.ConsumeOptions{Concurrency: 4})
+//
+// Everything is safe for concurrent use. Errors can be told apart with errors.Is and the sentinels of
+// this package, such as ErrQueueFull; errors.As with *Error gives the particulars.
+//
+// A connection that breaks is made again. What was in flight is sent again only under the producer id
+// and batch id under which the daemon stores it once; where that cannot be, ErrOutcomeUnknown says so.
+package client

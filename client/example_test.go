@@ -1,0 +1,277 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/ipcd/ipcd/client"
+)
+
+func Example() {
+	c, err := client.Dial("") // the daemon on this host
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	ctx := context.Background()
+	if _, err := c.CreateQueue(ctx, "/greetings", client.QueueSettings{Durability: client.DurabilityMemory}); err != nil {
+		log.Fatal(err)
+	}
+	q := c.Queue("/greetings")
+	if _, err := q.Send(ctx, client.Message{Type: 7, Body: []byte("hello")}); err != nil {
+		log.Fatal(err)
+	}
+	deliveries, err := q.Receive(ctx, 1, client.ReceiveOptions{Wait: 5 * time.Second})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, d := range deliveries {
+		fmt.Printf("%d: %s\n", d.Type, d.Body)
+		if err := d.Ack(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output: 7: hello
+}
+
+func ExampleDial() {
+	c, err := client.Dial("127.0.0.1:7420", client.WithInsecure())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Println(c.Target())
+	_, err = client.Dial("192.0.2.1:7420", client.WithInsecure())
+	fmt.Println(errors.Is(err, client.ErrInvalidArgument))
+	// Output:
+	// 127.0.0.1:7420
+	// true
+}
+
+// prepare makes a queue for an example.
+func prepare(name string, bodies ...string) (*client.Client, *client.Queue) {
+	c, err := client.Dial("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := c.CreateQueue(context.Background(), name, client.QueueSettings{Durability: client.DurabilityMemory}); err != nil {
+		log.Fatal(err)
+	}
+	q := c.Queue(name)
+	for _, b := range bodies {
+		if _, err := q.Send(context.Background(), client.Message{Body: []byte(b)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	return c, q
+}
+
+func ExampleClient_CreateQueue() {
+	c, _ := prepare("/example-create")
+	defer c.Close()
+	var created bool
+	info, err := c.CreateQueue(context.Background(), "/mails", client.QueueSettings{
+		Durability:  client.DurabilityMemory,
+		MaxMessages: 10_000,
+		Lease:       time.Minute,
+		DedupWindow: new(time.Hour),
+		TypeNames:   map[string]int64{"welcome": 1, "reminder": 2},
+		Mode:        new(uint32(0o660)),
+	}, client.ReportCreated(&created))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.Name, created, info.Settings.Lease)
+	// Output: /mails true 1m0s
+}
+
+func ExampleClient_UpdateQueue() {
+	c, _ := prepare("/example-update")
+	defer c.Close()
+	info, err := c.UpdateQueue(context.Background(), "/example-update", client.QueueSettings{Lease: 2 * time.Minute}, "lease")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.Settings.Lease)
+	// Output: 2m0s
+}
+
+func ExampleClient_Queues() {
+	c, _ := prepare("/example-list")
+	defer c.Close()
+	for info, err := range c.Queues(context.Background(), "example-l*") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(info.Name)
+	}
+	// Output: /example-list
+}
+
+func ExampleClient_PurgeQueue() {
+	c, _ := prepare("/example-purge")
+	defer c.Close()
+	n, err := c.PurgeQueue(context.Background(), "/example-purge", client.SelectOptions{
+		Filter: client.Filter{OlderThan: 24 * time.Hour},
+		DryRun: true,
+		Limit:  100,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(n, "would go")
+}
+
+func ExampleClient_Settle() {
+	c, q := prepare("/example-settle", "a", "b")
+	defer c.Close()
+	ctx := context.Background()
+	deliveries, err := q.Receive(ctx, 2, client.ReceiveOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var all []client.Settlement
+	for _, d := range deliveries {
+		all = append(all, client.Settlement{Receipt: d.Receipt, Outcome: client.OutcomeAck})
+	}
+	fmt.Println(c.Settle(ctx, all...))
+	fmt.Println(errors.Is(c.Settle(ctx, all...), client.ErrStaleReceipt)) // they are over now
+	// Output:
+	// <nil>
+	// true
+}
+
+func ExampleQueue_Send() {
+	c, q := prepare("/example-send")
+	defer c.Close()
+	sent, err := q.Send(context.Background(), // all or nothing
+		client.Message{Body: []byte("first"), Headers: map[string][]byte{"lang": []byte("en")}},
+		client.Message{Body: []byte("second"), Priority: 9, TTL: time.Hour, DedupID: "order-17"},
+	)
+	if errors.Is(err, client.ErrQueueFull) {
+		log.Fatal("try again later")
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, s := range sent {
+		fmt.Println(s.Sequence, s.Duplicate)
+	}
+	// Output:
+	// 1 false
+	// 2 false
+}
+
+func ExampleQueue_Sender() {
+	c, q := prepare("/example-sender")
+	defer c.Close()
+	ctx := context.Background()
+	s, err := q.Sender(ctx, client.SenderOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for i := range 1000 {
+		if _, err := s.Send(ctx, client.Message{Body: fmt.Append(nil, i)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	last, err := s.Send(ctx, client.Message{Body: []byte("last")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := s.Close(); err != nil { // all is stored
+		log.Fatal(err)
+	}
+	sent, err := last.Wait(ctx)
+	fmt.Println(sent[0].Sequence, err)
+	// Output: 1001 <nil>
+}
+
+func ExampleQueue_Receive() {
+	c, q := prepare("/example-receive", "work")
+	defer c.Close()
+	ctx := context.Background()
+	deliveries, err := q.Receive(ctx, 10, client.ReceiveOptions{
+		Selector: client.OneOf(1, 2, 3),
+		Wait:     time.Second,
+		Lease:    time.Minute,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, d := range deliveries {
+		fmt.Printf("%s\n", d.Body)
+		if err := d.Nack(ctx, 10*time.Second, "the printer is out of paper"); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output: work
+}
+
+func ExampleQueue_Consume() {
+	c, q := prepare("/example-consume", "a", "b", "c")
+	defer c.Close()
+	ctx, stop := context.WithCancel(context.Background()) // or signal.NotifyContext
+	handle := func(ctx context.Context, d *client.Delivery) error {
+		fmt.Printf("%s\n", d.Body) // an error would nack it
+		if string(d.Body) == "c" {
+			stop()
+		}
+		return nil
+	}
+	if err := q.Consume(ctx, handle, client.ConsumeOptions{}); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// a
+	// b
+	// c
+}
+
+func ExampleQueue_Peek() {
+	c, q := prepare("/example-peek", "a", "b")
+	defer c.Close()
+	for p, err := range q.Peek(context.Background(), client.PeekOptions{Limit: 20}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%d %s %s\n", p.Sequence, p.State, p.Body)
+	}
+	// Output:
+	// 1 ready a
+	// 2 ready b
+}
+
+func ExampleError() {
+	c, _ := prepare("/example-error")
+	defer c.Close()
+	_, err := c.GetQueue(context.Background(), "/no-such-queue")
+	fmt.Println(errors.Is(err, client.ErrQueueNotFound))
+	var e *client.Error
+	if errors.As(err, &e) {
+		fmt.Println(e.Reason, e.Queue)
+	}
+	// Output:
+	// true
+	// QUEUE_NOT_FOUND /no-such-queue
+}
+
+func ExampleParseSelector() {
+	names := map[string]int64{"created": 7, "deleted": 8}
+	for _, text := range []string{"7", "<=7", "!deleted", "created,deleted", "any"} {
+		s, err := client.ParseSelector(text, names)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(s)
+	}
+	// Output:
+	// 7
+	// upto:7
+	// not:8
+	// 7,8
+	// any
+}

@@ -1,0 +1,86 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
+)
+
+// DaemonInfo is what a daemon tells about itself.
+type DaemonInfo struct {
+	Version   string
+	Instance  string // differs each time the daemon starts
+	PID       int
+	StartedAt time.Time
+	StateDir  string
+	Addresses []string // where it listens, as targets of Dial
+	Queues    int64
+	Messages  int64 // in all queues
+	Bytes     int64 // in all queues
+	GoVersion string
+	Caller    Caller
+}
+
+// Caller is who the daemon takes the caller for.
+type Caller struct {
+	Kind   string // "unix" or "anonymous"
+	UID    uint32
+	GID    uint32
+	Groups []uint32
+	PID    int
+}
+
+// Info returns what the daemon tells about itself.
+func (c *Client) Info(ctx context.Context) (DaemonInfo, error) {
+	p, err := c.system.GetInfo(ctx, &ipcdv1.GetInfoRequest{})
+	if err != nil {
+		return DaemonInfo{}, c.rpcError(err, "")
+	}
+	caller := p.GetCaller()
+	return DaemonInfo{
+		Version:   p.GetVersion(),
+		Instance:  p.GetInstance(),
+		PID:       int(p.GetPid()),
+		StartedAt: timeOf(p.GetStartTime()),
+		StateDir:  p.GetStateDir(),
+		Addresses: p.GetAddresses(),
+		Queues:    int64(p.GetQueues()),
+		Messages:  int64(p.GetMessages()),
+		Bytes:     int64(p.GetBytes()),
+		GoVersion: p.GetGoVersion(),
+		Caller: Caller{
+			Kind:   caller.GetKind(),
+			UID:    caller.GetUid(),
+			GID:    caller.GetGid(),
+			Groups: caller.GetGroups(),
+			PID:    int(caller.GetPid()),
+		},
+	}, nil
+}
+
+// daemonInstance returns the daemon's instance as of the present connection, asking for it where
+// it is not known.
+func (c *Client) daemonInstance(ctx context.Context) (string, error) {
+	seen := c.connections.Load()
+	c.instanceMu.Lock()
+	instance, current := c.instance, c.instance != "" && c.instanceSeen == seen
+	c.instanceMu.Unlock()
+	if current {
+		return instance, nil
+	}
+	return c.askInstance(ctx)
+}
+
+func (c *Client) askInstance(ctx context.Context) (string, error) {
+	p, err := c.system.GetInfo(ctx, &ipcdv1.GetInfoRequest{})
+	if err != nil {
+		return "", c.rpcError(err, "")
+	}
+	// The first call connects; that connection is the one that was asked. Should yet another one
+	// have been made meanwhile to another instance, then that refuses the batch and is asked in turn.
+	c.instanceMu.Lock()
+	defer c.instanceMu.Unlock()
+	c.instance, c.instanceSeen = p.GetInstance(), c.connections.Load()
+	return c.instance, nil
+}
