@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ipcd/ipcd/client"
+)
+
+// flagValue is a flag that is read by a function of this package.
+type flagValue[T any] struct {
+	target *T
+	parse  func(string) (T, error)
+	kind   string // shown in the help
+	text   string // as it was given
+}
+
+func (v *flagValue[T]) Set(s string) error {
+	parsed, err := v.parse(s)
+	if err != nil {
+		return err
+	}
+	*v.target, v.text = parsed, s
+	return nil
+}
+
+func (v *flagValue[T]) String() string { return v.text }
+func (v *flagValue[T]) Type() string   { return v.kind }
+
+func addFlag[T any](f *pflag.FlagSet, target *T, name, kind, usage string, parse func(string) (T, error)) {
+	f.Var(&flagValue[T]{target: target, parse: parse, kind: kind}, name, usage)
+}
+
+// flagList is a flag that may be given several times.
+type flagList[T any] struct {
+	target *[]T
+	parse  func(string) (T, error)
+	kind   string
+}
+
+func (v *flagList[T]) Set(s string) error {
+	parsed, err := v.parse(s)
+	if err != nil {
+		return err
+	}
+	*v.target = append(*v.target, parsed)
+	return nil
+}
+
+func (v *flagList[T]) String() string { return "" }
+func (v *flagList[T]) Type() string   { return v.kind }
+
+func addList[T any](f *pflag.FlagSet, target *[]T, name, kind, usage string, parse func(string) (T, error)) {
+	f.Var(&flagList[T]{target: target, parse: parse, kind: kind}, name, usage)
+}
+
+// headerMap turns headers into the client's form. A name given twice takes its last value.
+func headerMap(headers []header) map[string][]byte {
+	if len(headers) == 0 {
+		return nil
+	}
+	m := make(map[string][]byte, len(headers))
+	for _, h := range headers {
+		m[h.key] = []byte(h.value)
+	}
+	return m
+}
+
+// lookupUID returns the uid for a user's name or number.
+func lookupUID(s string) (uint32, error) {
+	return lookupID(s, "user", func(name string) (string, error) {
+		u, err := user.Lookup(name)
+		if err != nil {
+			return "", err
+		}
+		return u.Uid, nil
+	})
+}
+
+// lookupGID returns the gid for a group's name or number.
+func lookupGID(s string) (uint32, error) {
+	return lookupID(s, "group", func(name string) (string, error) {
+		g, err := user.LookupGroup(name)
+		if err != nil {
+			return "", err
+		}
+		return g.Gid, nil
+	})
+}
+
+func lookupID(s, what string, lookup func(string) (string, error)) (uint32, error) {
+	if n, err := strconv.ParseUint(s, 10, 32); err == nil {
+		return uint32(n), nil
+	}
+	text, err := lookup(s)
+	if err == nil {
+		if n, err := strconv.ParseUint(text, 10, 32); err == nil {
+			return uint32(n), nil
+		}
+	}
+	return 0, fmt.Errorf("%s: this host knows no %s of that name; a number works too", quoteArg(s), what)
+}
+
+// queueArgs wants so many names of queues, each as it should be.
+func queueArgs(atLeast, atMost int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < atLeast {
+			return usagef("name a queue, as in: %s; see %s --help", strings.SplitN(strings.TrimSpace(cmd.Example), "\n", 2)[0], cmd.CommandPath())
+		}
+		if len(args) > atMost {
+			return usagef("%s takes one queue, %s is too much; see %s --help", cmd.Name(), quoteArg(args[atMost]), cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+const anyNumber = 1 << 30
+
+// noArgs wants nothing but flags.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no arguments, %s is too much; see %s --help", cmd.Name(), quoteArg(args[0]), cmd.CommandPath())
+	}
+	return nil
+}
+
+// filterFlags is what peek, purge and kick have in common.
+type filterFlags struct {
+	selector  string
+	states    []client.State
+	sequences sequences
+	olderThan time.Duration
+	headers   []header
+}
+
+func (f *filterFlags) add(cmd *cobra.Command, a *app) {
+	flags := cmd.Flags()
+	flags.StringVarP(&f.selector, "type", "t", "", "only the types in `SEL`: 7, upto:7, not:7, 1,2,3 or names")
+	completeTypes(cmd, a)
+	addFlag(flags, &f.sequences, "seq", "A-B", "only these sequences: 10-20, 10-, -20 or 10", parseSequences)
+	addFlag(flags, &f.olderThan, "older-than", "DURATION", "only what was sent at least this long ago, such as 1h", parseDuration)
+	addList(flags, &f.headers, "header", "NAME=VALUE", "only with this header (repeat for more)", parseHeader)
+}
+
+var stateWords = []string{"ready", "delayed", "leased", "buried"}
+var allStates = []client.State{client.StateReady, client.StateDelayed, client.StateLeased, client.StateBuried}
+
+func (f *filterFlags) addStates(cmd *cobra.Command, usage string) {
+	addFlag(cmd.Flags(), &f.states, "state", "STATE", usage, parseStates)
+	completeWords(cmd, "state", append([]string{"all"}, stateWords...))
+}
+
+// parseStates reads states separated by commas, or all.
+func parseStates(s string) ([]client.State, error) {
+	if s == "all" {
+		return allStates, nil
+	}
+	var states []client.State
+	for word := range strings.SplitSeq(s, ",") {
+		i := slices.Index(stateWords, word)
+		if i < 0 {
+			words := append([]string{"all"}, stateWords...)
+			return nil, fmt.Errorf("%s is no state: %s%s", quoteArg(word), strings.Join(words, ", "), didYouMean(word, words))
+		}
+		states = append(states, allStates[i])
+	}
+	return states, nil
+}
+
+// filter returns the filter for a queue, which is asked for the names of its types if need be.
+func (f *filterFlags) filter(ctx context.Context, c *client.Client, queue string) (client.Filter, error) {
+	selector, err := resolveSelector(ctx, c, queue, f.selector)
+	if err != nil {
+		return client.Filter{}, err
+	}
+	return client.Filter{
+		Selector:    selector,
+		States:      f.states,
+		MinSequence: f.sequences.first,
+		MaxSequence: f.sequences.last,
+		OlderThan:   f.olderThan,
+		Headers:     headerMap(f.headers),
+	}, nil
+}
