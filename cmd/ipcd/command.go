@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ipcd/ipcd/internal/config"
+	"github.com/ipcd/ipcd/internal/version"
+)
+
+const long = `ipcd is the daemon through which the programs of a host exchange typed messages.
+
+Started by root it listens at /run/ipcd/ipcd.sock and keeps its state in /var/lib/ipcd; started by
+another user, at $XDG_RUNTIME_DIR/ipcd/ipcd.sock and in $XDG_STATE_HOME/ipcd (~/.local/state/ipcd).
+Flags win over the configuration file. No file is read unless --config names one.
+
+SIGTERM or SIGINT stops it: it delivers nothing more, waits for acks for a while, and exits.
+A second signal stops it at once.`
+
+const examples = `  ipcd                                             with the defaults
+  ipcd --socket /tmp/demo/ipcd.sock --state-dir /tmp/demo/state
+  ipcd --listen 127.0.0.1:7475 --insecure          on TCP too, for every process of the host
+  ipcd --config /etc/ipcd/ipcd.yaml --log-level debug`
+
+const configHelp = `YAML file with the keys socket, listen, insecure, state_dir, log_level, stop_timeout`
+
+// newCommand returns the command line: `ipcd`, `ipcd run` and `ipcd version`.
+func newCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "ipcd",
+		Short:         "message broker daemon",
+		Long:          long,
+		Example:       examples,
+		Args:          noArguments,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w\nTry '%s --help'", err, c.CommandPath())}
+	})
+	addRun(root)
+
+	start := &cobra.Command{Use: "run", Short: "run the daemon, as ipcd alone does", Long: long, Example: examples, Args: noArguments}
+	addRun(start)
+	root.AddCommand(start)
+
+	root.AddCommand(&cobra.Command{
+		Use:   "version",
+		Short: "print the version",
+		Args:  noArguments,
+		Run:   func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), "ipcd", version.String()) },
+	})
+	return root
+}
+
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usageError{fmt.Errorf("unknown command or argument %.80q\nTry '%s --help'", args[0], c.CommandPath())}
+}
+
+// addRun lets c run the daemon.
+func addRun(c *cobra.Command) {
+	flags := c.Flags()
+	var given config.Config
+	var file string
+	flags.StringVar(&file, "config", "", configHelp)
+	flags.StringVar(&given.Socket, "socket", "", "path of the unix socket")
+	flags.StringVar(&given.Listen, "listen", "", "TCP address to listen at too: loopback only, with --insecure")
+	flags.BoolVar(&given.Insecure, "insecure", false, "serve TCP without TLS, open to every process of the host")
+	flags.StringVar(&given.StateDir, "state-dir", "", "directory of everything durable")
+	flags.StringVar(&given.LogLevel, "log-level", "", strings.Join(config.LogLevels, ", ")+` (default "info")`)
+	c.RunE = func(*cobra.Command, []string) error {
+		cfg := config.Default(os.Geteuid(), os.Getenv)
+		if flags.Changed("config") {
+			if err := cfg.Load(file); err != nil {
+				return usageError{err}
+			}
+		}
+		for flag, take := range map[string]func(){
+			"socket":    func() { cfg.Socket = given.Socket },
+			"listen":    func() { cfg.Listen = given.Listen },
+			"insecure":  func() { cfg.Insecure = given.Insecure },
+			"state-dir": func() { cfg.StateDir = given.StateDir },
+			"log-level": func() { cfg.LogLevel = given.LogLevel },
+		} {
+			if flags.Changed(flag) {
+				take()
+			}
+		}
+		if err := cfg.Check(); err != nil {
+			return usageError{err}
+		}
+		return run(cfg)
+	}
+}

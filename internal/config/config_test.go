@@ -1,0 +1,139 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipcd/ipcd/internal/limits"
+)
+
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+func TestDefaultsFollowTheUser(t *testing.T) {
+	for name, test := range map[string]struct {
+		uid           int
+		env           func(string) string
+		socket, state string
+	}{
+		"root":            {0, env("XDG_RUNTIME_DIR", "/run/user/0", "HOME", "/home/x"), "/run/ipcd/ipcd.sock", "/var/lib/ipcd"},
+		"user":            {1000, env("XDG_RUNTIME_DIR", "/run/user/1000", "HOME", "/home/x"), "/run/user/1000/ipcd/ipcd.sock", "/home/x/.local/state/ipcd"},
+		"user with state": {1000, env("XDG_RUNTIME_DIR", "/r", "XDG_STATE_HOME", "/s", "HOME", "/home/x"), "/r/ipcd/ipcd.sock", "/s/ipcd"},
+		"relative paths":  {1000, env("XDG_RUNTIME_DIR", "r", "XDG_STATE_HOME", "s", "HOME", "h"), "", ""},
+	} {
+		c := Default(test.uid, test.env)
+		if c.Socket != test.socket || c.StateDir != test.state || c.LogLevel != "info" || c.StopTimeout != limits.StopTimeoutDefault || c.Listen != "" || c.Insecure {
+			t.Errorf("%s: %+v", name, c)
+		}
+	}
+}
+
+func TestCheckSaysWhatToDo(t *testing.T) {
+	good := Config{Socket: "/s", StateDir: "/d", LogLevel: "info"}
+	if err := good.Check(); err != nil {
+		t.Errorf("a good configuration: %v", err)
+	}
+	for say, spoil := range map[string]func(*Config){
+		"XDG_RUNTIME_DIR":     func(c *Config) { c.Socket = "" },
+		"XDG_STATE_HOME":      func(c *Config) { c.StateDir = "" },
+		"debug, info":         func(c *Config) { c.LogLevel = "" },
+		"it must be 0s":       func(c *Config) { c.StopTimeout = -1 },
+		"it must be 0s to 1h": func(c *Config) { c.StopTimeout = limits.StopTimeoutMax + 1 },
+	} {
+		c := good
+		spoil(&c)
+		if err := c.Check(); err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("said %v, want %q in it", err, say)
+		}
+	}
+}
+
+func TestCheckMakesPathsAbsolute(t *testing.T) {
+	c := Config{Socket: "s", StateDir: "d/../e", LogLevel: "info"}
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Socket != filepath.Join(here, "s") || c.StateDir != filepath.Join(here, "e") {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestFileChangesWhatItNames(t *testing.T) {
+	before := Config{Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info", StopTimeout: 1}
+	for text, want := range map[string]Config{
+		"":                 before,
+		"# nothing\n":      before,
+		"socket: /other":   {Socket: "/other", Listen: "l", StateDir: "/d", LogLevel: "info", StopTimeout: 1},
+		"listen: ''":       {Socket: "/s", StateDir: "/d", LogLevel: "info", StopTimeout: 1},
+		"stop_timeout: 0s": {Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info"},
+		"socket: /a\nlisten: b:1\ninsecure: true\nstate_dir: /c\nlog_level: debug\nstop_timeout: 1m30s\n": {Socket: "/a", Listen: "b:1", Insecure: true, StateDir: "/c", LogLevel: "debug", StopTimeout: 90 * time.Second},
+	} {
+		c := before
+		if err := c.parse([]byte(text)); err != nil || c != want {
+			t.Errorf("%q: %+v, %v", text, c, err)
+		}
+	}
+}
+
+func TestMistakesInAFileNameTheLine(t *testing.T) {
+	for text, say := range map[string][]string{
+		"log_level: info\nsokket: /x\n":   {"line 2", "sokket", fileKeys},
+		"socket: /a\nsocket: /b\n":        {"line 2", "socket"},
+		"insecure: perhaps\n":             {"line 1", "bool"},
+		"\nstop_timeout: 10\n":            {"10", "such as 10s"},
+		"stop_timeout: soon\n":            {"soon", "such as 10s"},
+		"socket: [a, b]\n":                {"line 1"},
+		"- socket\n":                      {"line 1"},
+		"socket: \"unclosed\nlisten: x\n": {"line"},
+		"socket: /a\n---\nsocket: /b\n":   {"second document"},
+	} {
+		var c Config
+		err := c.parse([]byte(text))
+		if err == nil {
+			t.Errorf("%q was taken: %+v", text, c)
+			continue
+		}
+		for _, s := range say {
+			if !strings.Contains(err.Error(), s) {
+				t.Errorf("%q: said %q, want %q in it", text, err, s)
+			}
+		}
+	}
+}
+
+func TestHugeFilesAreRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "huge")
+	if err := os.WriteFile(path, make([]byte, fileBytes+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var c Config
+	if err := c.Load(path); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("said %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("socket: /a\nstop_timeout: 10s\n"))
+	f.Add([]byte("a: &a [*a]\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var c Config
+		if err := c.parse(text); err != nil && err.Error() == "" {
+			t.Error("an error without words")
+		}
+	})
+}

@@ -1,0 +1,145 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/ipcd/ipcd/broker"
+	"github.com/ipcd/ipcd/broker/queue"
+	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
+)
+
+const (
+	// resultsInFlight is how many results may wait for a client to read them. Then the stream is read
+	// no further, and HTTP/2 flow control holds the client back.
+	resultsInFlight = 256
+	// resultsPerFrame and duplicatesPerFrame bound a SendStreamResponse.
+	resultsPerFrame    = 1024
+	duplicatesPerFrame = 1 << 18
+)
+
+// SendStream stores batches. They take this way: receive reads and decodes them, the handler sends
+// them to the broker one after the other, writeResults answers all that are done in one frame.
+func (s messages) SendStream(stream grpc.BidiStreamingServer[ipcdv1.SendStreamRequest, ipcdv1.SendStreamResponse]) error {
+	const method = ipcdv1.MessageService_SendStream_FullMethodName
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	frames := receive(s.Server, method, stream, done)
+
+	request, err := first(s.Server, frames)
+	if err != nil {
+		return err
+	}
+	open, ok := request.Kind.(*ipcdv1.SendStreamRequest_Open)
+	if !ok {
+		return firstFrame(request.Kind)
+	}
+
+	results := make(chan *ipcdv1.BatchResult, resultsInFlight)
+	written := make(chan error, 1)
+	go func() {
+		err := s.guard(method, func() error { return writeResults(stream, results) })
+		if err != nil {
+			cancel() // nobody takes results any more
+		}
+		written <- err
+	}()
+	err = s.sendBatches(ctx, open.Open, frames, results)
+	close(results)
+	if writeErr := <-written; writeErr != nil && stream.Context().Err() == nil {
+		return writeErr
+	}
+	return err
+}
+
+// sendBatches passes batches to the broker, in order. It returns when the client is done (nil), gone
+// or wrong, and when the daemon stops; the batch at hand is finished first.
+func (s messages) sendBatches(ctx context.Context, open *ipcdv1.SendStreamOpen, frames <-chan frame[ipcdv1.SendStreamRequest], results chan<- *ipcdv1.BatchResult) error {
+	caller := callerFrom(ctx)
+	var batch []queue.Message // reused: the queue copies what it takes
+	for {
+		var f frame[ipcdv1.SendStreamRequest]
+		select {
+		case f = <-frames:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.closing.Done():
+			return shuttingDown()
+		}
+		if errors.Is(f.err, io.EOF) {
+			return nil
+		}
+		if f.err != nil {
+			return f.err
+		}
+		kind, ok := f.request.Kind.(*ipcdv1.SendStreamRequest_Batch)
+		if !ok {
+			return unexpectedFrame(f.request.Kind, "batches")
+		}
+		var stored queue.Stored
+		var err error
+		request := broker.SendRequest{Queue: open.Queue, Producer: open.ProducerId, Instance: open.Instance, Batch: kind.Batch.GetBatchId()}
+		if request.Messages, err = decodeBatch(kind.Batch.GetMessages(), batch); err == nil {
+			batch = request.Messages
+			if request.Wait, err = decodeWait(kind.Batch.GetWait()); err == nil {
+				stored, err = s.broker.Send(ctx, caller, request)
+			}
+		}
+		select {
+		case results <- s.encodeResult(request.Batch, stored, err):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s messages) encodeResult(id uint64, stored queue.Stored, err error) *ipcdv1.BatchResult {
+	if err != nil {
+		failure := s.toError(ipcdv1.MessageService_SendStream_FullMethodName, err)
+		return &ipcdv1.BatchResult{BatchId: id, Outcome: &ipcdv1.BatchResult_Error{Error: failure}}
+	}
+	r := new(struct { // in one allocation
+		result  ipcdv1.BatchResult
+		outcome ipcdv1.BatchResult_Stored
+		stored  ipcdv1.Stored
+		sent    timestamppb.Timestamp
+	})
+	setTime(&r.sent, stored.SentAt)
+	r.stored.FirstSequence, r.stored.Count, r.stored.SendTime = stored.First, uint32(stored.Count), &r.sent
+	r.stored.Duplicates = encodeDuplicates(stored.Duplicates)
+	r.outcome.Stored = &r.stored
+	r.result.BatchId, r.result.Outcome = id, &r.outcome
+	return &r.result
+}
+
+// writeResults sends results in order, all that are ready in one frame, until the channel is closed.
+func writeResults(stream grpc.ServerStreamingServer[ipcdv1.SendStreamResponse], results <-chan *ipcdv1.BatchResult) error {
+	var response ipcdv1.SendStreamResponse
+	for result := range results {
+		response.Results = append(response.Results[:0], result)
+		duplicates := len(result.GetStored().GetDuplicates())
+	ready:
+		for len(response.Results) < resultsPerFrame && duplicates < duplicatesPerFrame {
+			select {
+			case result, ok := <-results:
+				if !ok {
+					break ready
+				}
+				response.Results = append(response.Results, result)
+				duplicates += len(result.GetStored().GetDuplicates())
+			default:
+				break ready
+			}
+		}
+		if err := stream.Send(&response); err != nil {
+			return streamEnded{err}
+		}
+	}
+	return nil
+}
