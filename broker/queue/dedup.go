@@ -65,19 +65,34 @@ func (t *dedupTable) home(g digest) int {
 
 // find returns the sequence under which an id was first stored.
 func (d *dedup) find(g digest) (seq uint64, ok bool) {
+	place, ok := d.lookup(g)
+	if !ok {
+		return 0, false
+	}
+	return d.entry(place).seq, true
+}
+
+func (d *dedup) lookup(g digest) (place uint64, ok bool) {
 	t := &d.tables[g[0]%dedupShards]
 	if t.used == 0 {
 		return 0, false
 	}
 	for i := t.home(g); t.places[i] != 0; i = (i + 1) & (len(t.places) - 1) {
-		if e := d.entry(d.full(t.places[i])); e.digest == g {
-			return e.seq, true
+		if place = d.full(t.places[i]); d.entry(place).digest == g {
+			return place, true
 		}
 	}
 	return 0, false
 }
 
+// add remembers an id. One that is known already, in a replay, had been forgotten when its second
+// message was decided on, and so had all before it.
 func (d *dedup) add(g digest, seq uint64, at int64) {
+	if place, known := d.lookup(g); known {
+		for d.start <= place {
+			d.dropOldest()
+		}
+	}
 	if (d.end-d.base)/dedupBlock == uint64(len(d.blocks)) {
 		d.blocks = append(d.blocks, new([dedupBlock]dedupEntry))
 	}
@@ -112,13 +127,17 @@ func (d *dedup) resize(t *dedupTable, size int) {
 // forget drops the ids that were stored before a time.
 func (d *dedup) forget(before int64) {
 	for d.start < d.end && d.entry(d.start).at < before {
-		d.drop(d.entry(d.start).digest, lowPlace(d.start))
-		d.start++
-		if d.start-d.base == dedupBlock {
-			d.blocks[0] = nil
-			d.blocks = d.blocks[1:]
-			d.base = d.start
-		}
+		d.dropOldest()
+	}
+}
+
+func (d *dedup) dropOldest() {
+	d.drop(d.entry(d.start).digest, lowPlace(d.start))
+	d.start++
+	if d.start-d.base == dedupBlock {
+		d.blocks[0] = nil
+		d.blocks = d.blocks[1:]
+		d.base = d.start
 	}
 }
 

@@ -32,7 +32,7 @@ func dump(q *Queue, idsBefore, producersBefore int64) string {
 			s.seq, s.state, s.delivery, t.due, t.expires, lease, s.ref.charge(), why, d)
 	})
 	b.WriteString("order")
-	q.scanReady(ReadyCursor{}, 1<<40, func(n uint32, s *slot) bool {
+	q.scanReady(ReadyCursor{}, 0, q.published, 1<<40, func(n uint32, s *slot) bool {
 		fmt.Fprintf(&b, " %d", s.seq)
 		return true
 	})

@@ -13,7 +13,8 @@ type page struct {
 }
 
 // index finds a message's slot by its sequence. Pages stand in the order of their keys; since
-// sequences only rise, new ones are appended. One message keeps its page alive: 1.5 KiB at the worst.
+// sequences only rise, new ones are appended. One message keeps its page: 1.5 KiB at the worst, which
+// others cannot use, and an arena's chunk of pages from being given back.
 type index struct {
 	pages arena[page]
 	// The directory: keys[first:] rises strictly. ids holds the page's number, 0 where it was dropped.

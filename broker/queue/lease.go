@@ -11,7 +11,7 @@ import (
 type LeaseRequest struct {
 	Selector Selector      // in its normal form
 	Max      int           // messages
-	MaxBytes int           // of bodies; a single message may be larger
+	MaxBytes int           // of bodies, headers and ids; a single message may be larger
 	Duration time.Duration // of the lease; 0: the queue's
 	Endless  bool          // the lease has no end; Duration is ignored
 	Consume  bool          // consumed at once: no lease
@@ -50,10 +50,9 @@ func (q *Queue) Lease(now Instant, l LeaseRequest, out []Delivery) ([]Delivery, 
 			}
 			break
 		}
-		if len(r.Seqs) > 0 && bytes+size > l.MaxBytes {
+		if bytes += s.ref.charge(); len(r.Seqs) > 0 && bytes > l.MaxBytes {
 			break
 		}
-		bytes += size
 		r.Seqs = append(r.Seqs, s.seq)
 		out = append(out, Delivery{})
 		d := &out[len(out)-1]
@@ -86,18 +85,26 @@ func (q *Queue) LeaseOne(now Instant, seq uint64) (Delivery, bool) {
 }
 
 // Fit finds the first ready message, in the order of receipt, that the selector chooses and whose body
-// has at most maxBody bytes, looking at no more than limits.PeekScan messages from the cursor on (the
-// zero cursor: from the first). big are the others that were met for the first time. If none was found
-// and more is false there is none.
+// has at most maxBody bytes, looking at about limits.PeekScan messages from the cursor on (the zero
+// cursor: from the first). big are the others that were met for the first time. If none was found and
+// more is false there is none.
 func (q *Queue) Fit(sel Selector, maxBody int, from ReadyCursor) (seq uint64, next ReadyCursor, big int, more bool) {
-	if n := q.first(sel); n == 0 || q.bodySize(q.slots.at(n)) <= maxBody {
-		if n != 0 {
-			seq = q.slots.at(n).seq
-		}
-		return seq, from, 0, false
+	n := q.first(sel)
+	if n == 0 {
+		return 0, from, 0, false
 	}
-	next, more = q.scanReady(from, limits.PeekScan, func(n uint32, s *slot) bool {
-		if !sel.Matches(q.kinds[q.classes.at(s.class).kind].typ) {
+	if s := q.slots.at(n); q.bodySize(s) <= maxBody {
+		return s.seq, from, 0, false
+	}
+	wanted := sel
+	if sel.Kind == LowestUpTo { // one type after the other
+		if from.typ == 0 {
+			from.typ = q.kinds[q.lowest.first()].typ
+		}
+		wanted = Selector{Kind: TypeIs, Type: from.typ}
+	}
+	next, more = q.scanReady(from, 0, q.published, limits.PeekScan, func(n uint32, s *slot) bool {
+		if !wanted.Matches(q.kinds[q.classes.at(s.class).kind].typ) {
 			return true
 		}
 		if q.bodySize(s) <= maxBody {
@@ -110,7 +117,23 @@ func (q *Queue) Fit(sel Selector, maxBody int, from ReadyCursor) (seq uint64, ne
 		}
 		return true
 	})
+	next.typ = from.typ
+	if seq == 0 && !more && sel.Kind == LowestUpTo {
+		typ := q.nextReadyType(from.typ, sel.Type)
+		return 0, ReadyCursor{typ: typ}, big, typ != 0
+	}
 	return seq, next, big, more && seq == 0
+}
+
+// nextReadyType is the lowest type with ready messages above after and up to last, 0 if there is none.
+func (q *Queue) nextReadyType(after, last int64) int64 {
+	best := int64(0)
+	for i := range q.kinds {
+		if k := &q.kinds[i]; k.ready > 0 && k.typ > after && k.typ <= last && (best == 0 || k.typ < best) {
+			best = k.typ
+		}
+	}
+	return best
 }
 
 // bodySize is the length of a message's body.

@@ -265,10 +265,10 @@ func (m *model) leases(now Instant, l LeaseRequest) ([]Delivery, *reason.Error) 
 			}
 			break
 		}
-		if len(out) > 0 && bytes+len(x.Body) > l.MaxBytes {
+		if len(out) > 0 && bytes+x.Bytes() > l.MaxBytes {
 			break
 		}
-		bytes += len(x.Body)
+		bytes += x.Bytes()
 		d := x.delivery0()
 		if l.MaxBody > 0 && len(x.Body) > l.MaxBody {
 			d.TruncatedFrom, d.Body = len(x.Body), x.Body[:l.MaxBody]

@@ -72,7 +72,7 @@ func NewPeeker(f Filter, max, maxBody int, cursor string) (*Peeker, error) {
 	}
 	p.begun, p.state = true, State(state)
 	if p.state == Ready {
-		p.ready = ReadyCursor{true, uint16(a), b}
+		p.ready = ReadyCursor{set: true, priority: uint16(a), seq: b}
 	} else {
 		p.after = deadlineKey{a, b}
 	}
@@ -113,7 +113,7 @@ func (p *Peeker) Step(q *Queue, now Instant) bool {
 	switch p.state {
 	case Ready:
 		var more bool
-		p.ready, more = q.scanReady(p.ready, limits.PeekScan, func(n uint32, s *slot) bool {
+		p.ready, more = q.scanReady(p.ready, p.Filter.MinSequence, p.lastWanted(), limits.PeekScan, func(n uint32, s *slot) bool {
 			p.show(q, s, now)
 			return !p.full()
 		})
@@ -130,6 +130,14 @@ func (p *Peeker) Step(q *Queue, now Instant) bool {
 	return p.full() || p.state == numStates
 }
 
+// lastWanted is the highest sequence that may be shown.
+func (p *Peeker) lastWanted() uint64 {
+	if p.Filter.MaxSequence != 0 {
+		return min(p.Filter.MaxSequence, p.last)
+	}
+	return p.last
+}
+
 func (p *Peeker) full() bool { return len(p.Page) >= p.Max || p.bytes >= limits.PeekPageBytes }
 
 func (p *Peeker) advance() {
@@ -139,7 +147,12 @@ func (p *Peeker) advance() {
 
 func (p *Peeker) stepBuried(q *Queue, now Instant) {
 	seen := 0
-	done := q.slots.treeWalk(q.buried, p.after.seq, func(n uint32, s *slot) bool {
+	last := p.lastWanted()
+	done := q.slots.treeWalk(q.buried, max(p.after.seq, p.Filter.MinSequence), func(n uint32, s *slot) bool {
+		if s.seq > last {
+			p.advance()
+			return false
+		}
 		if seen == limits.PeekScan || p.full() {
 			return false
 		}
@@ -156,7 +169,7 @@ func (p *Peeker) stepBuried(q *Queue, now Instant) {
 // stepByDeadline shows the members of a wheel in order.
 func (p *Peeker) stepByDeadline(q *Queue, w *wheel, now Instant) {
 	if !p.passing && w.count > limits.PeekScan {
-		p.passing, p.passed, p.nearest = true, 0, nil
+		p.passing, p.passed, p.nearest = true, p.Filter.MinSequence, nil
 	}
 	room := p.Max - len(p.Page)
 	consider := func(n uint32, s *slot) {
@@ -171,7 +184,7 @@ func (p *Peeker) stepByDeadline(q *Queue, w *wheel, now Instant) {
 		p.nearest = slices.Insert(p.nearest, at, k)
 	}
 	if p.passing {
-		p.passed = q.slots.scan(p.passed, q.published, limits.PeekScan, func(n uint32, s *slot) bool {
+		p.passed = q.slots.scan(p.passed, p.lastWanted(), limits.PeekScan, func(n uint32, s *slot) bool {
 			if s.state == p.state {
 				consider(n, s)
 			}

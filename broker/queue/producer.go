@@ -14,13 +14,15 @@ type producers struct {
 	byID map[string]*producer
 	// All producers, the one that sent last at the end.
 	oldest, newest *producer
+	answers        int // of all producers
 	duplicates     int // in all answers
 }
 
 type producer struct {
 	id         string
 	sentAt     int64    // of the last batch, wall time, ns
-	answers    []answer // by batch, at most limits.ProducerBatches
+	answers    []answer // by batch
+	forgotten  uint64   // no batch up to this one is remembered
 	prev, next *producer
 }
 
@@ -39,9 +41,9 @@ func (p *producers) repeat(id string, batch uint64) (Stored, bool, error) {
 	if i < len(known.answers) && known.answers[i].batch == batch {
 		return known.answers[i].stored, true, nil
 	}
-	if i == 0 && len(known.answers) == limits.ProducerBatches {
+	if known.forgotten > 0 && batch <= known.forgotten {
 		return Stored{}, false, reason.New(reason.StaleBatch,
-			"batch %d of producer %q is older than the last %d, which are remembered: whether it was stored is not known", batch, id, limits.ProducerBatches)
+			"batch %d of producer %q is older than the last %d, which are remembered: whether it was stored is not known", batch, id, len(known.answers))
 	}
 	return Stored{}, false, nil
 }
@@ -77,19 +79,32 @@ func (p *producers) remember(id string, batch uint64, stored Stored) {
 	p.link(known)
 	i := sort.Search(len(known.answers), func(i int) bool { return known.answers[i].batch >= batch })
 	p.duplicates += len(stored.Duplicates)
-	if len(known.answers) == limits.ProducerBatches {
-		i = max(i, 1) // repeat refuses batches that are older than all
-		p.duplicates -= len(known.answers[0].stored.Duplicates)
-		copy(known.answers, known.answers[1:i])
-		known.answers[i-1] = answer{batch, stored}
-	} else {
-		known.answers = slices.Insert(known.answers, i, answer{batch, stored})
+	if i < len(known.answers) && known.answers[i].batch == batch { // in a replay: it had been forgotten
+		p.duplicates -= len(known.answers[i].stored.Duplicates)
+		known.answers[i].stored = stored
+		return
+	}
+	known.answers = slices.Insert(known.answers, i, answer{batch, stored})
+	p.answers++
+	// Where many producers share the memory each keeps fewer: still more than it should have under way.
+	keep := limits.ProducerBatches
+	if p.answers > limits.ProducerAnswers {
+		keep = limits.ProducerBatchesMin
+	}
+	if surplus := len(known.answers) - keep; surplus > 0 {
+		for _, a := range known.answers[:surplus] {
+			p.duplicates -= len(a.stored.Duplicates)
+		}
+		known.forgotten = known.answers[surplus-1].batch
+		known.answers = slices.Delete(known.answers, 0, surplus)
+		p.answers -= surplus
 	}
 }
 
 // forget drops producers that sent nothing since a time.
 func (p *producers) forget(before int64) {
 	for p.oldest != nil && p.oldest.sentAt < before {
+		p.answers -= len(p.oldest.answers)
 		for _, a := range p.oldest.answers {
 			p.duplicates -= len(a.stored.Duplicates)
 		}

@@ -171,11 +171,23 @@ func (q *Queue) hasRoom(messages, bytes int64) bool {
 		q.stats.Bytes+q.reservedBytes+bytes <= q.settings.MaxBytes
 }
 
+// What is kept of the scratch record's memory after a large batch.
+const (
+	scratchMessages = 1024
+	scratchSeqs     = 8192
+)
+
 // begin starts the scratch record. Fields are cleared one by one: assigning a whole Record would cost
 // more, in write barriers, than most decisions.
 func (q *Queue) begin(kind recordKind, now Instant) *Record {
 	q.entering = uint32(q.number + 1)
 	r := &q.rec
+	if cap(r.Messages) > scratchMessages {
+		r.Messages = nil
+	}
+	if cap(r.Seqs) > scratchSeqs {
+		r.Seqs = nil
+	}
 	r.kind, r.At, r.cause, r.paused = kind, now, 0, false
 	r.Seqs, r.Messages = r.Seqs[:0], r.Messages[:0]
 	r.Millis, r.Due, r.First, r.Batch, r.Count = 0, 0, 0, 0, 0

@@ -215,10 +215,10 @@ func DecodeRecord(b []byte) (*Record, error) {
 		r.Producer = d.string()
 		r.Batch = d.uvarint()
 		r.Count = d.count(limits.BatchMessages)
-		for range d.count(limits.BatchMessages) {
+		for n := d.count(limits.BatchMessages); n > 0 && d.err == nil; n-- {
 			r.Duplicates = append(r.Duplicates, Duplicate{Index: int(d.uvarint()), Sequence: d.uvarint()})
 		}
-		for range d.count(limits.BatchMessages) {
+		for n := d.count(limits.BatchMessages); n > 0 && d.err == nil; n-- {
 			r.Messages = append(r.Messages, d.message())
 		}
 	case recLease, recTouch:
@@ -405,10 +405,10 @@ func (d *decoder) settings() *Settings {
 	s.DeadLetterExpired = d.byte() != 0
 	k.TypePrefix = d.byte() != 0
 	s.DeadLetter = d.string()
-	for range d.count(limits.SelectorTypes) {
+	for n := d.count(limits.SelectorTypes); n > 0 && d.err == nil; n-- {
 		k.OutSelector.Types = append(k.OutSelector.Types, d.varint())
 	}
-	for range d.count(limits.TypeNames) {
+	for n := d.count(limits.TypeNames); n > 0 && d.err == nil; n-- {
 		if s.TypeNames == nil {
 			s.TypeNames = map[string]int64{}
 		}

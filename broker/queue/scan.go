@@ -14,14 +14,15 @@ type ReadyCursor struct {
 	set      bool
 	priority uint16
 	seq      uint64
+	typ      int64 // Fit, for the selector of the lowest type: the type it is at
 }
 
-// scanReady visits ready messages in the order of receipt until visit returns false or about budget
-// were looked at, and returns where to go on; more is false at the end.
+// scanReady visits ready messages with sequences from first to last in the order of receipt until visit
+// returns false or about budget were looked at, and returns where to go on; more is false at the end.
 //
 // A priority with few messages is sorted on the spot. One with many is dense, so that walking all
 // messages by sequence meets one soon.
-func (q *Queue) scanReady(from ReadyCursor, budget int, visit func(n uint32, s *slot) bool) (next ReadyCursor, more bool) {
+func (q *Queue) scanReady(from ReadyCursor, first, last uint64, budget int, visit func(n uint32, s *slot) bool) (next ReadyCursor, more bool) {
 	at := 0
 	if from.set {
 		at, _ = q.findLevel(from.priority)
@@ -34,17 +35,19 @@ func (q *Queue) scanReady(from ReadyCursor, budget int, visit func(n uint32, s *
 		if budget <= 0 {
 			return from, true
 		}
-		few, low := q.fewOf(q.levels[at], from.seq)
+		few, low := q.fewOf(q.levels[at], max(from.seq, first))
 		if few != nil {
 			budget -= len(few)
 			for _, n := range few {
-				if s := q.slots.at(n); !visit(n, s) {
-					return ReadyCursor{true, p, s.seq + 1}, true
+				if s := q.slots.at(n); s.seq > last {
+					break
+				} else if !visit(n, s) {
+					return ReadyCursor{set: true, priority: p, seq: s.seq + 1}, true
 				}
 			}
 			continue
 		}
-		onward := q.slots.scan(max(from.seq, low), q.published, budget, func(n uint32, s *slot) bool {
+		onward := q.slots.scan(max(from.seq, first, low), min(last, q.published), budget, func(n uint32, s *slot) bool {
 			budget--
 			if s.state != Ready || q.classes.at(s.class).priority != p {
 				return true
@@ -52,7 +55,7 @@ func (q *Queue) scanReady(from ReadyCursor, budget int, visit func(n uint32, s *
 			return visit(n, s)
 		})
 		if onward != 0 {
-			return ReadyCursor{true, p, onward}, true
+			return ReadyCursor{set: true, priority: p, seq: onward}, true
 		}
 	}
 	return ReadyCursor{}, false

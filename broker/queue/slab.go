@@ -3,12 +3,12 @@ package queue
 import "encoding/binary"
 
 const (
-	slabBytes   = 64 << 10
-	slabHeader  = 8              // slot and length, before each payload
-	slabLarge   = slabBytes / 2  // entries above this get a slab of their own
-	slabSpares  = 8              // empty buffers kept for reuse
-	slabSlack   = 16 * slabBytes // memory beyond twice the live bytes before payloads are moved together
-	slabMinFill = 8              // a slab is emptied when less than 1/8 of it is live
+	slabBytes  = 64 << 10
+	slabHeader = 8              // slot and length, before each payload
+	slabLarge  = slabBytes / 2  // entries above this get a slab of their own
+	slabSpares = 2              // empty buffers kept for reuse
+	slabSlack  = 16 * slabBytes // memory beyond twice the live bytes before payloads are moved together
+	slabLooks  = 16             // slabs looked at for one to empty, per payload given up
 )
 
 // slabs hold payloads in large buffers without pointers. Each payload carries its slot's number, so
@@ -18,6 +18,7 @@ type slabs struct {
 	vacant  []uint32
 	spares  [][]byte
 	current uint32 // the one being filled; 0: none
+	hand    uint32 // the one looked at last for emptying
 	live    int    // bytes of live entries
 	total   int    // bytes of all buffers
 }
@@ -78,8 +79,24 @@ func (s *slabs) free(r ref, moved func(n uint32, to ref)) {
 		}
 	case b.live == 0:
 		s.close(id)
-	case b.live < len(b.buf)/slabMinFill && s.total > 2*s.live+slabSlack:
-		s.evacuate(id, moved)
+	}
+	if s.total > 2*s.live+slabSlack {
+		s.tidy(moved)
+	}
+}
+
+// tidy empties the next slab of which less than half is live: while there is too much memory there is
+// one. What it moves is less than what it gives back.
+func (s *slabs) tidy(moved func(n uint32, to ref)) {
+	for range slabLooks {
+		s.hand++
+		if int(s.hand) >= len(s.all) {
+			s.hand = 1
+		}
+		if b := &s.all[s.hand]; s.hand != s.current && 2*b.live < len(b.buf) {
+			s.evacuate(s.hand, moved)
+			return
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ const (
 	BatchMessages       = 16384    // messages of a batch
 	BatchBytes          = 24 << 20 // bytes of bodies, headers and ids of a batch
 	ReceiveMessages     = 16384    // messages a receive may ask for
-	ReceiveBytes        = 24 << 20 // bytes of bodies a receive hands out, unless one message is larger
+	ReceiveBytes        = 24 << 20 // bytes of bodies, headers and ids a receive hands out, unless one message is larger
 	SettlementsPerFrame = 65536    // settlements of one request or frame
 	SelectorTypes       = 1024     // types of a set in a selector
 )
@@ -56,6 +56,8 @@ const (
 	Producers            = 65536    // producers a queue remembers
 	ProducerDuplicates   = 1 << 20  // duplicates in the answers remembered for them
 	ProducerBatches      = 256      // batches remembered of each
+	ProducerBatchesMin   = 32       // where the queue remembers too many of all producers
+	ProducerAnswers      = 1 << 20  // batches of all producers, before each keeps fewer
 	ProducerWindow       = 2 * time.Minute
 	ModeDefault          = 0o600
 	DeadLetterDepth      = 16 // dead-letter queues behind each other
