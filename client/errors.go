@@ -211,6 +211,12 @@ func (e *Error) broken() bool {
 	return e.disconnected || e.is(reason.Unreachable) || e.is(reason.ShuttingDown) || e.is(reason.Unhealthy)
 }
 
+// leavesOpen reports whether the refusal of a batch that was sent before tells nothing about that: the
+// daemon goes away, or refused it before it looked at what the queue remembers of its producers.
+func (e *Error) leavesOpen() bool {
+	return e.broken() || e.is(reason.StaleBatch) || e.is(reason.QueueNotFound) || e.is(reason.QueueDeleted) || e.is(reason.AccessDenied) || e.is(reason.Internal)
+}
+
 // answer turns the error of a part of a call, as the daemon sent it, into an Error.
 func answer(p *ipcdv1.Error, queue string) *Error {
 	e := &Error{Reason: p.GetReason(), Message: p.GetMessage(), Queue: queue, Index: Whole, RetryAfter: p.GetRetryAfter().AsDuration(), answered: true}

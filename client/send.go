@@ -84,9 +84,10 @@ func (q *Queue) sendOnce(ctx context.Context, request *ipcdv1.SendRequest) (*ipc
 				return nil, q.c.rpcError(err, q.name)
 			}
 			continue
-		case e.answered && e.is(reason.StaleBatch):
-			return nil, outcomeUnknown(q.name, e)
 		case e.answered && !e.broken():
+			if e.leavesOpen() {
+				return nil, outcomeUnknown(q.name, e)
+			}
 			return nil, e
 		}
 		unsure = unsure || sentTo.Addr != nil

@@ -50,7 +50,7 @@ func (s *Sender) run() {
 	try, away := 0, time.Now()
 	for {
 		progress, e := s.oneStream()
-		if e == nil && s.finished() {
+		if s.finished() {
 			return
 		}
 		if progress {
@@ -69,8 +69,7 @@ func (s *Sender) run() {
 	}
 }
 
-// finished reports whether the Sender is closed and has nothing left to do. Otherwise the stream was
-// retired and another one is due.
+// finished reports whether the Sender is closed and has nothing left to do, so that no other stream is due.
 func (s *Sender) finished() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,7 +235,7 @@ func (s *Sender) refusedLocked(t *senderStream, b *batch, e *Error) {
 		// batch, nor has anybody else: it may go out as a new one on another stream.
 		t.retire = true
 		s.again = append(s.again, b.sends)
-	case !firstTry && (e.broken() || e.is(reason.StaleBatch)):
+	case !firstTry && e.leavesOpen():
 		s.resolveLocked(b.sends, nil, outcomeUnknown(s.q.name, e))
 	case len(b.sends) == 1:
 		s.resolveLocked(b.sends, nil, e)
@@ -300,6 +299,9 @@ func (s *Sender) reconnect(try int, away time.Time, e *Error) bool {
 	}
 	for {
 		s.expire()
+		if s.finished() {
+			return false
+		}
 		s.mu.Lock()
 		closing := s.closing
 		s.mu.Unlock()

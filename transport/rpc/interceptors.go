@@ -2,7 +2,9 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"strings"
 
@@ -47,7 +49,25 @@ func (s *Server) interceptStream(server any, stream grpc.ServerStream, info *grp
 		}
 		return err
 	}
+	if !info.IsClientStream {
+		stream = oneRequest{stream}
+	}
 	return s.toStatus(info.FullMethod, s.guard(info.FullMethod, func() error { return handle(server, stream) }))
+}
+
+// oneRequest is a stream whose only request is read by the generated code. That it cannot be read is
+// the caller's fault and not an internal error.
+type oneRequest struct{ grpc.ServerStream }
+
+func (s oneRequest) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	switch {
+	case errors.Is(err, io.EOF):
+		return reason.New(reason.InvalidArgument, "the call ended without a request")
+	case err != nil:
+		return recvError(s.Context(), err)
+	}
+	return nil
 }
 
 // stoppable is a stream whose context ends when the daemon stops.

@@ -1,0 +1,69 @@
+# `make` alone lists what can be made. All of it needs Go, gcc, make and git, nothing else.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X github.com/ipcd/ipcd/internal/version.Version=$(VERSION)
+
+# The version is stamped above. Go's own stamp asks git, which refuses a checkout owned by another
+# user, and would fail the build.
+export GOFLAGS := $(strip -buildvcs=false $(GOFLAGS))
+
+FUZZTIME ?= 10s
+BENCH ?= .
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: ## build bin/ipcd and bin/ipcctl
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/ipcd ./cmd/ipcctl
+
+.PHONY: demo
+demo: build ## stream this host's own log through ipcd and look inside
+	@demo/run
+
+.PHONY: test
+test: ## lint, cross-build and run all tests under the race detector
+	@$(MAKE) --no-print-directory --keep-going lint cross unit
+
+.PHONY: unit
+unit: ## run all tests under the race detector
+	go test -race -count=1 ./...
+
+.PHONY: lint
+lint: ## go vet and the pinned staticcheck
+	go vet ./...
+	go -C tools vet ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+
+.PHONY: cross
+cross: ## check that the client and ipcctl build for macOS, and everything for arm64
+	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go build -o /dev/null ./client/... ./cmd/ipcctl
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -o /dev/null ./...
+
+.PHONY: proto
+proto: ## generate the Go code of proto/ again
+	@set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
+	go -C tools run ./protogen ../proto "$$new"; \
+	rm -f proto/ipcd/v1/*.pb.go; \
+	cp -R "$$new"/. proto/
+
+.PHONY: bench
+bench: ## run the benchmarks (BENCH=regexp)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@set -e; grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/^func //' | sort -u | while read -r target; do \
+		for file in $$(grep -rl --include='*_test.go' "^func $$target(" .); do \
+			echo "go test -fuzz $$target $$(dirname $$file)"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$(dirname $$file); \
+		done; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
