@@ -113,7 +113,7 @@ func (a *app) report(err error, timeout time.Duration) {
 		if errors.Is(err, client.ErrOutcomeUnknown) {
 			text += ": " + err.Error()
 		}
-	case errors.Is(err, context.DeadlineExceeded) && timeout > 0:
+	case (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, client.ErrTimedOut)) && timeout > 0:
 		text = fmt.Sprintf("%s (the limit was %v; --timeout allows more)", strings.TrimSuffix(text, "."), timeout)
 	}
 	var e *client.Error

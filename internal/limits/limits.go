@@ -70,7 +70,7 @@ const (
 	StreamsPerConn        = 1024     // concurrent calls on a connection
 	ConsumeCreditMax      = 1 << 20  // messages of outstanding credit of a Consume stream
 	PeekPage              = 256      // messages of one PeekResponse
-	PeekPageBytes         = 4 << 20  // bytes of bodies of one PeekResponse, unless one message is larger
+	PeekPageBytes         = 2 << 20  // bytes of bodies of one PeekResponse, unless one message is larger; gRPC clients take 4 MiB by default
 	PeekScan              = 4096     // messages looked at under one hold of a queue's lock
 	KeepaliveTime         = 30 * time.Second
 	KeepaliveTimeout      = 20 * time.Second
