@@ -31,7 +31,8 @@ type Sent struct {
 // handed to another program for settling.
 type Receipt string
 
-// Delivery is a message as it is handed out. Its Delay and TTL are those it was sent with.
+// Delivery is a message as it is handed out. Its TTL is the one it was sent with; Delay and NotBefore,
+// which are over, are zero.
 //
 // Its methods settle it. They fail with ErrStaleReceipt, and change nothing, once the delivery is over:
 // settled before, its lease expired, or the stream that it came from broken.

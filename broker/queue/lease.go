@@ -150,6 +150,11 @@ func (q *Queue) fill(d *Delivery, s *slot, bodies *bodyBuffer, more, maxBody int
 	c := q.classes.at(s.class)
 	d.Type, d.Priority = q.kinds[c.kind].typ, c.priority
 	d.Sequence, d.SentAt, d.Attempts = s.seq, s.sentAt, int(s.attempts)
+	if s.timer != 0 {
+		if expires := q.timers.at(s.timer).expires; expires != 0 {
+			d.TTL = time.Duration(expires - s.sentAt)
+		}
+	}
 	payload := q.payloads.load(s.ref)
 	if s.flags&flagExtras != 0 {
 		payload = decodeExtras(bodies.copy(payload, more), &d.Message)

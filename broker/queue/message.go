@@ -82,7 +82,7 @@ func (m *Message) check(maxSize int) *reason.Error {
 // Delivery is a message as it is handed out. Body and Headers may share memory with the other
 // deliveries of the same call, never with the queue.
 type Delivery struct {
-	Message               // Delay and TTL are zero: see the times below
+	Message               // Delay and NotBefore are zero: they are over
 	Sequence      uint64  //
 	SentAt        int64   // wall time, ns since 1970
 	Attempts      int     // leases that failed before

@@ -140,7 +140,7 @@ func (m *model) send(now Instant, b Batch) (Stored, *reason.Error) {
 		if x.TTL > 0 {
 			y.expires = now.Wall + int64(x.TTL)
 		}
-		y.Delay, y.NotBefore, y.TTL = 0, 0, 0
+		y.Delay, y.NotBefore = 0, 0
 		bytes += int64(x.Bytes())
 		lowest = min(lowest, x.Priority)
 		fresh = append(fresh, y)
@@ -364,7 +364,7 @@ func (m *model) expire(now Instant, x *modelMessage, dead *model) {
 func (m *model) deadLetter(now Instant, x *modelMessage, why, detail string, dead *model) {
 	if dead != nil {
 		y := x.Message
-		y.DedupID = ""
+		y.DedupID, y.TTL = "", 0
 		y.Headers = slices.DeleteFunc(slices.Clone(y.Headers), func(h Header) bool { return isDeadHeader(h.Key) })
 		for _, h := range [][2]string{
 			{"ipcd-dead-queue", m.name}, {"ipcd-dead-reason", why}, {"ipcd-dead-detail", detail},

@@ -25,6 +25,16 @@ func (q *Queue) holder(r Receipt) (uint32, error) {
 	return 0, reason.New(reason.StaleReceipt, "receipt %v: its delivery is over (settled, or the lease ended); receive the message again", r)
 }
 
+// Holds reports whether the delivery that a receipt of this queue names is not over.
+func (q *Queue) Holds(r Receipt) bool {
+	n := q.slots.find(r.Sequence)
+	if n == 0 || r.Queue != q.id || r.Epoch != q.epoch {
+		return false
+	}
+	s := q.slots.at(n)
+	return s.state == Leased && s.delivery == r.Delivery
+}
+
 // settling starts or continues the scratch record of one kind of outcome; a different one is sent on first.
 func (q *Queue) settling(now Instant, kind recordKind, c cause, millis uint32, due int64, why string) *Record {
 	r := &q.rec
@@ -232,7 +242,7 @@ func (t Settlements) deadLetter(n uint32, c cause, why, detail string) {
 			attempts++
 		}
 		m := d.Message
-		m.DedupID = ""
+		m.DedupID, m.TTL = "", 0
 		headers := make([]Header, 0, len(m.Headers)+5)
 		for _, h := range m.Headers {
 			if !isDeadHeader(h.Key) {

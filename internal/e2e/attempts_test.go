@@ -162,10 +162,13 @@ func TestTTLEndsWhatNobodyHolds_S18(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	c := d.dial(t)
-	const ttl = 150 * time.Millisecond
+	const ttl = 3 * time.Second // time enough to lease and bury on a busy machine
 	q := create(t, c, memory())
 	send(t, q, client.Message{Body: []byte("leased"), TTL: ttl}, client.Message{Body: []byte("buried"), TTL: ttl})
 	leased := receiveOne(t, q)
+	if leased.TTL != ttl {
+		t.Errorf("delivered with a TTL of %v, sent with %v", leased.TTL, ttl)
+	}
 	if err := receiveOne(t, q).Bury(within(t), "aside"); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +185,7 @@ func TestTTLEndsWhatNobodyHolds_S18(t *testing.T) {
 	dead := create(t, c, memory())
 	declared := create(t, c, memory(func(s *client.QueueSettings) { s.DeadLetterQueue, s.DeadLetterExpired = dead.Name(), true }))
 	send(t, declared, client.Message{Body: []byte("late"), TTL: time.Millisecond})
-	if m := receiveOne(t, dead); string(m.Body) != "late" {
-		t.Errorf("dead-lettered %q", m.Body)
+	if m := receiveOne(t, dead); string(m.Body) != "late" || m.TTL != 0 {
+		t.Errorf("dead-lettered %q with a TTL of %v", m.Body, m.TTL)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ipcd/ipcd/broker/queue"
@@ -37,6 +38,10 @@ func setMessage(to *ipcdv1.Message, m *queue.Message) {
 	to.CorrelationId = m.CorrelationID
 	to.ReplyTo = m.ReplyTo
 	to.ContentType = m.ContentType
+	to.Ttl = nil
+	if m.TTL > 0 {
+		to.Ttl = durationpb.New(m.TTL)
+	}
 }
 
 func encodeHeaders(headers []queue.Header) map[string][]byte {

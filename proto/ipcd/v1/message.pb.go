@@ -251,8 +251,9 @@ func (*Message_NotBefore) isMessage_Schedule() {}
 
 // Delivery is a message as it is handed out.
 type Delivery struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Message *Message               `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was sent, without the schedule, which is over.
+	Message *Message `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	// The queue's name. Unset in a Consume stream, which reads one queue.
 	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
 	// Rises in each queue; never used twice.

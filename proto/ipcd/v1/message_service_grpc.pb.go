@@ -41,7 +41,8 @@ type MessageServiceClient interface {
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 	// Peek shows messages and changes nothing.
 	Peek(ctx context.Context, in *PeekRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeekResponse], error)
-	// SendStream stores batches one after the other without waiting for each answer.
+	// SendStream stores batches one after the other without waiting for each answer. Where the stream ends
+	// with SHUTTING_DOWN or OUTCOME_UNKNOWN, every batch that was stored has been answered before.
 	SendStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SendStreamRequest, SendStreamResponse], error)
 	// Consume hands out messages as long as there is credit, and takes settlements on the same stream.
 	Consume(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConsumeRequest, ConsumeResponse], error)
@@ -144,7 +145,8 @@ type MessageServiceServer interface {
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	// Peek shows messages and changes nothing.
 	Peek(*PeekRequest, grpc.ServerStreamingServer[PeekResponse]) error
-	// SendStream stores batches one after the other without waiting for each answer.
+	// SendStream stores batches one after the other without waiting for each answer. Where the stream ends
+	// with SHUTTING_DOWN or OUTCOME_UNKNOWN, every batch that was stored has been answered before.
 	SendStream(grpc.BidiStreamingServer[SendStreamRequest, SendStreamResponse]) error
 	// Consume hands out messages as long as there is credit, and takes settlements on the same stream.
 	Consume(grpc.BidiStreamingServer[ConsumeRequest, ConsumeResponse]) error
