@@ -68,3 +68,31 @@ func (b *Broker) mayDeadLetter(from, to *queue.Settings) bool {
 	owner := identity.Identity{Kind: identity.Unix, UID: from.OwnerUID, GID: from.GroupGID}
 	return b.allowed(owner, to, send)
 }
+
+// endForbiddenLocked ends what waits, and streams of deliveries, on behalf of callers whose access was
+// withdrawn.
+func (s *served) endForbiddenLocked() {
+	for n := s.receivers.first(); n != nil; {
+		next := n.next
+		if err := s.b.check(n.value.caller, s, receive); err != nil {
+			s.receivers.remove(n)
+			n.value.end(nil, err)
+		}
+		n = next
+	}
+	for c := range s.consumers { // those that are not in line
+		if err := s.b.check(c.id, s, receive); err != nil {
+			c.failLocked(err)
+		}
+	}
+	for n := s.blocked.first(); n != nil; {
+		next := n.next
+		if !n.value.reserve { // doors have the mode themselves
+			if err := s.b.check(n.value.caller, s, send); err != nil {
+				s.unblockLocked(n)
+				n.value.end(queue.Stored{}, err)
+			}
+		}
+		n = next
+	}
+}

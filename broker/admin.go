@@ -158,6 +158,9 @@ func (b *Broker) ListQueues(ctx context.Context, id identity.Identity, glob stri
 func (b *Broker) UpdateQueue(_ context.Context, id identity.Identity, name string, edit Edit) (Info, error) {
 	b.admin.Lock()
 	defer b.admin.Unlock()
+	if b.stopping.Load() {
+		return Info{}, shuttingDown() // doors are not opened again
+	}
 	s, err := b.find(id, name, manage)
 	if err != nil {
 		return Info{}, err
@@ -177,6 +180,7 @@ func (b *Broker) UpdateQueue(_ context.Context, id identity.Identity, name strin
 	now := b.now()
 	s.q.Configure(now, settings)
 	s.access.Store(&settings)
+	s.endForbiddenLocked()
 	s.afterLocked(now)
 	s.mu.Unlock()
 	s.startDoor()
@@ -211,6 +215,7 @@ func (b *Broker) DeleteQueue(_ context.Context, id identity.Identity, name strin
 	if door != nil {
 		door.Close(true)
 	}
+	b.leasesEnded() // Stop need not wait for these
 	b.log.Info("queue deleted", zap.String("queue", name), zap.Int64("messages", messages), zap.Stringer("by", id))
 	return messages, nil
 }

@@ -149,15 +149,14 @@ func (b *Broker) watchClock() {
 // are closed. What is waiting ends with SHUTTING_DOWN.
 func (b *Broker) Stop(ctx context.Context) error {
 	b.admin.Lock()
-	defer b.admin.Unlock()
 	b.stopping.Store(true)
-	queues := b.all()
-	for _, s := range queues {
+	for _, s := range b.all() {
 		s.stop()
 	}
+	b.admin.Unlock()
 	for {
 		leased := int64(0)
-		for _, s := range queues {
+		for _, s := range b.all() { // none is made any more, but they may be deleted
 			s.mu.Lock()
 			leased += s.q.LeasedLen()
 			s.mu.Unlock()
@@ -169,6 +168,16 @@ func (b *Broker) Stop(ctx context.Context) error {
 		case <-b.leaseEnds:
 		case <-ctx.Done():
 			return fmt.Errorf("%d leases were not settled: %w", leased, ctx.Err())
+		}
+	}
+}
+
+// leasesEnded tells Stop that a queue has no lease left.
+func (b *Broker) leasesEnded() {
+	if b.stopping.Load() {
+		select {
+		case b.leaseEnds <- struct{}{}:
+		default:
 		}
 	}
 }

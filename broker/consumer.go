@@ -17,6 +17,8 @@ const (
 	outboxBytes    = 1 << 20
 	// turnMessages is how many messages a consumer gets before others in line have their turn.
 	turnMessages = 128
+	// sweepHeldMin is how many deliveries are held at least before stale ones are looked for.
+	sweepHeldMin = 4096
 )
 
 // Consumer is one stream of deliveries. Its methods may be called concurrently.
@@ -37,7 +39,9 @@ type Consumer struct {
 	outbox      []queue.Delivery
 	outboxBytes int
 	nextTag     uint64 // of the first in the outbox
+	outboxAge   uint64 // the queue's revoked when the outbox was last known to hold only live leases
 	held        held
+	sweepHeldAt uint64 // how many may be held before those whose leases ended are looked for
 	draining    bool
 	closed      bool
 	err         error // why it ended
@@ -57,10 +61,10 @@ func (b *Broker) Consume(ctx context.Context, id identity.Identity, r ConsumeReq
 		return nil, on(s, err)
 	}
 	c := &Consumer{
-		s: s, id: id, wake: make(chan struct{}, 1), nextTag: 1,
+		s: s, id: id, wake: make(chan struct{}, 1), nextTag: 1, sweepHeldAt: sweepHeldMin,
 		want: queue.LeaseRequest{Selector: sel, Duration: r.Lease, Consume: r.Consume},
 	}
-	c.place = &waiting[*receiver]{value: &receiver{consumer: c}}
+	c.place = &waiting[*receiver]{value: &receiver{caller: id, consumer: c}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.goneLocked(); err != nil {
@@ -110,9 +114,25 @@ func (c *Consumer) Credit(messages, bytes uint64) error {
 
 // lineUpLocked joins those who wait, if the consumer may be served.
 func (c *Consumer) lineUpLocked() {
+	if c.held.live >= limits.ConsumeCreditMax {
+		c.sweepHeldLocked()
+	}
 	if !c.place.in && c.mayTakeLocked() {
 		c.s.receivers.push(c.place)
+		if c.s.doorHeld > 0 {
+			c.wakeLocked() // Next is to recall what the door holds
+		}
 	}
+}
+
+// sweepHeldLocked forgets deliveries whose leases are over: they ended, or were settled by receipt.
+func (c *Consumer) sweepHeldLocked() {
+	c.held.each(func(tag uint64, r queue.Receipt) {
+		if tag < c.nextTag && !c.s.q.Holds(r) {
+			c.held.remove(tag)
+		}
+	})
+	c.sweepHeldAt = max(sweepHeldMin, min(2*c.held.live, limits.ConsumeCreditMax))
 }
 
 func (c *Consumer) mayTakeLocked() bool {
@@ -134,12 +154,13 @@ func (c *Consumer) serveLocked(n *waiting[*receiver], now queue.Instant) bool {
 		}
 	}
 	before := len(c.outbox)
+	if before == 0 {
+		c.outboxAge = s.revoked
+	}
 	got, err := s.q.Lease(now, want, c.outbox)
 	c.outbox = got
 	if err != nil {
-		// Too large for what is left: wait for credit.
-		s.receivers.remove(n)
-		return false
+		return false // too large for the credit that is left: somebody else may take it, or credit comes
 	}
 	if len(got) == before {
 		return false
@@ -154,6 +175,9 @@ func (c *Consumer) serveLocked(n *waiting[*receiver], now queue.Instant) bool {
 		if !want.Consume {
 			c.held.add(c.nextTag+uint64(i), got[i].Receipt)
 		}
+	}
+	if c.held.live >= c.sweepHeldAt {
+		c.sweepHeldLocked()
 	}
 	s.receivers.remove(n)
 	c.lineUpLocked()
@@ -176,6 +200,33 @@ func (c *Consumer) failLocked(err error) {
 	c.wakeLocked()
 }
 
+// dropStaleLocked takes out of the outbox what is no longer leased to the consumer, because its lease
+// ended there or it was purged, and gives the credit back.
+func (c *Consumer) dropStaleLocked() {
+	c.outboxAge = c.s.revoked
+	if c.want.Consume {
+		return
+	}
+	kept := c.outbox[:0]
+	for i := range c.outbox {
+		d, tag := c.outbox[i], c.nextTag+uint64(i)
+		c.held.remove(tag)
+		if c.s.q.Holds(d.Receipt) {
+			c.held.add(c.nextTag+uint64(len(kept)), d.Receipt) // tags follow each other without a gap
+			kept = append(kept, d)
+			continue
+		}
+		size := d.Bytes()
+		c.outboxBytes -= size
+		c.messages++
+		if c.bounded {
+			c.bytes += int64(size)
+		}
+	}
+	clear(c.outbox[len(kept):])
+	c.outbox = kept
+}
+
 // Next waits for deliveries. After Drain, or when the daemon stops, and once nothing more comes, it
 // returns io.EOF.
 func (c *Consumer) Next(ctx context.Context) (Deliveries, error) {
@@ -189,7 +240,13 @@ func (c *Consumer) Next(ctx context.Context) (Deliveries, error) {
 			s.expire(now.Mono)
 			s.mu.Lock()
 		}
-		if len(c.outbox) > 0 && !c.closed {
+		if c.outboxAge != s.revoked && len(c.outbox) > 0 {
+			c.dropStaleLocked()
+			c.lineUpLocked()
+			s.afterLocked(now)
+		}
+		// What was consumed is nobody else's; what is leased Close gives back.
+		if len(c.outbox) > 0 && !c.closed && (c.err == nil || c.want.Consume) {
 			out := Deliveries{First: c.nextTag, Deliveries: c.outbox}
 			c.nextTag += uint64(len(c.outbox))
 			c.outbox, c.outboxBytes = nil, 0
@@ -214,6 +271,7 @@ func (c *Consumer) Next(ctx context.Context) (Deliveries, error) {
 		}
 		select {
 		case <-c.wake:
+			recalled = false
 		case <-ctx.Done():
 			return Deliveries{}, ctx.Err()
 		}
@@ -236,20 +294,25 @@ func (c *Consumer) Settle(all []TagSettlement) (Settled, error) {
 	if err := c.s.b.check(c.id, c.s, receive); err != nil {
 		return out, err
 	}
+	var err error
 	c.s.settle(needsDead(all, func(t *TagSettlement) Outcome { return t.Outcome }), func(t queue.Settlements) {
+		if c.s.deleted {
+			err = c.s.goneLocked()
+			return
+		}
 		for i := range all {
-			for tag := all[i].First; tag <= all[i].Last; tag++ {
-				c.settleTagLocked(t, tag, &all[i].Verdict, i, &out)
+			for n := range all[i].Last - all[i].First + 1 { // Last may be the highest number there is
+				c.settleTagLocked(t, all[i].First+n, &all[i].Verdict, i, &out)
 			}
 		}
 		c.lineUpLocked()
 	})
-	return out, nil
+	return out, err
 }
 
 func (c *Consumer) settleTagLocked(t queue.Settlements, tag uint64, v *Verdict, index int, out *Settled) {
 	receipt, ok := c.held.get(tag)
-	if !ok {
+	if !ok || tag >= c.nextTag { // in the outbox it is not delivered yet
 		err := reason.New(reason.StaleReceipt, "tag %d of this stream was settled, or never delivered", tag).On(c.s.name)
 		out.Failures = append(out.Failures, SettleFailure{Index: index, Tag: tag, Err: err})
 		return

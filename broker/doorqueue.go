@@ -41,12 +41,13 @@ func (s *served) changeDoor(old, settings *queue.Settings) error {
 	same := a.Mode == b.Mode && a.MaxMessages == b.MaxMessages && a.MessageSize == b.MessageSize && a.Type == b.Type &&
 		a.TypePrefix == b.TypePrefix && a.OutSelector.String() == b.OutSelector.String() &&
 		old.MaxMessageSize == settings.MaxMessageSize && old.Mode == settings.Mode && old.OwnerUID == settings.OwnerUID && old.GroupGID == settings.GroupGID
-	if same {
-		return nil
-	}
 	s.mu.Lock()
 	door := s.door
-	s.door = nil
+	if same && (door != nil || s.b.doors == nil || b.Mode == queue.KernelNone) {
+		s.mu.Unlock()
+		return nil
+	}
+	s.door = nil // there may be none, after a change that failed
 	s.mu.Unlock()
 	if door != nil {
 		door.Close(true)

@@ -83,7 +83,10 @@ func (b *Broker) Purge(ctx context.Context, id identity.Identity, r SelectReques
 	if !r.DryRun {
 		defer s.recall(ctx)() // what waits in the kernel queue goes too
 	}
-	return s.sweep(ctx, &r, s.q.Purge)
+	return s.sweep(ctx, &r, func(now queue.Instant, f *queue.Filter, first uint64, max int, dryRun bool) (int, uint64) {
+		s.revoked++ // if leased messages are meant
+		return s.q.Purge(now, f, first, max, dryRun)
+	})
 }
 
 // Kick returns buried messages to ready. See transport.Broker.

@@ -12,6 +12,7 @@ import (
 
 // receiver is a Receive call, or a consumer, that waits in line.
 type receiver struct {
+	caller   identity.Identity
 	want     queue.LeaseRequest
 	consumer *Consumer // nil: a Receive call
 
@@ -66,7 +67,7 @@ func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveReq
 		s.mu.Unlock()
 		return nil, reason.New(reason.QuotaExceeded, "%d receivers wait already, all that may", limits.WaitingReceivers).On(s.name)
 	}
-	w := &waiting[*receiver]{value: &receiver{want: want, done: make(chan struct{})}}
+	w := &waiting[*receiver]{value: &receiver{caller: id, want: want, done: make(chan struct{})}}
 	s.receivers.push(w)
 	recall := s.doorHeld > 0
 	s.mu.Unlock()

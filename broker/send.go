@@ -12,8 +12,10 @@ import (
 
 // blockedSend is a sender, or a kernel door, that waits for room.
 type blockedSend struct {
+	caller identity.Identity
 	batch  queue.Batch // a sender's
 	charge int64       // bytes of its messages
+	dedup  bool        // some have dedup ids: duplicates need no room
 	// A door's: room to keep.
 	reserve                       bool
 	reserveMessages, reserveBytes int64
@@ -36,7 +38,7 @@ func (b *Broker) Send(ctx context.Context, id identity.Identity, r SendRequest) 
 	}
 	batch := queue.Batch{Messages: r.Messages, Producer: r.Producer, Number: r.Batch}
 	s.mu.Lock()
-	stored, w, err := s.sendLocked(&r, batch)
+	stored, w, err := s.sendLocked(id, &r, batch)
 	s.mu.Unlock()
 	if w != nil {
 		stored, err = s.awaitRoom(ctx, w, r.Wait)
@@ -45,7 +47,7 @@ func (b *Broker) Send(ctx context.Context, id identity.Identity, r SendRequest) 
 }
 
 // sendLocked stores a batch, or lets the sender wait for room: then it returns its place in line.
-func (s *served) sendLocked(r *SendRequest, batch queue.Batch) (queue.Stored, *waiting[*blockedSend], error) {
+func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Batch) (queue.Stored, *waiting[*blockedSend], error) {
 	if err := s.goneLocked(); err != nil {
 		return queue.Stored{}, nil, err
 	}
@@ -56,8 +58,9 @@ func (s *served) sendLocked(r *SendRequest, batch queue.Batch) (queue.Stored, *w
 		return queue.Stored{}, nil, reason.New(reason.OutcomeUnknown,
 			"the batch was first sent before the daemon was started anew: whether it was stored then is not known")
 	}
-	blocks := s.q.Settings().Overflow == queue.Block && r.Wait != 0
-	if !blocks || s.blocked.len == 0 {
+	lines := s.q.Settings().Overflow == queue.Block
+	blocks := lines && r.Wait != 0
+	if !lines || s.blocked.len == 0 {
 		now := s.b.now()
 		stored, err := s.q.Send(now, batch)
 		if err == nil {
@@ -70,10 +73,14 @@ func (s *served) sendLocked(r *SendRequest, batch queue.Batch) (queue.Stored, *w
 		}
 	} else if err := s.q.CheckFits(batch); err != nil {
 		return queue.Stored{}, nil, err // it would never fit: it need not wait to hear that
+	} else if !blocks {
+		// Not even one that would fit may overtake those who wait: a large batch would starve.
+		return queue.Stored{}, nil, reason.New(reason.QueueFull, "%d senders wait for room already: wait too, or try again later", s.blocked.len).Retry(100 * time.Millisecond)
 	}
-	w := &waiting[*blockedSend]{value: &blockedSend{batch: batch, done: make(chan struct{})}}
+	w := &waiting[*blockedSend]{value: &blockedSend{caller: id, batch: batch, done: make(chan struct{})}}
 	for i := range batch.Messages {
 		w.value.charge += int64(batch.Messages[i].Bytes())
+		w.value.dedup = w.value.dedup || batch.Messages[i].DedupID != ""
 	}
 	if s.blocked.len >= limits.BlockedSenders || s.blockedBytes+w.value.charge > limits.BlockedBytes && s.blocked.len > 0 {
 		return queue.Stored{}, nil, reason.New(reason.QuotaExceeded, "%d senders with %d bytes wait for room already: at most %d may, with %d bytes",
@@ -131,6 +138,9 @@ func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
 			v.end(queue.Stored{}, nil)
 			continue
 		}
+		if s.stillFullLocked(v) {
+			break
+		}
 		out, err := s.q.Send(now, v.batch)
 		if full, ok := err.(*reason.Error); ok && full.Reason == reason.QueueFull && full.RetryAfter > 0 {
 			break
@@ -143,4 +153,21 @@ func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
 		}
 	}
 	return stored
+}
+
+// stillFullLocked reports that there is surely no room for a batch yet. It saves looking at each message
+// of a large one whenever something leaves the queue.
+func (s *served) stillFullLocked(v *blockedSend) bool {
+	messages := int64(len(v.batch.Messages))
+	if v.dedup || s.q.Settings().Overflow != queue.Block || s.q.CheckEverFits(messages, v.charge) != nil {
+		return false
+	}
+	if _, repeated, err := s.q.Repeat(v.batch.Producer, v.batch.Number); repeated || err != nil {
+		return false
+	}
+	if !s.q.Reserve(messages, v.charge) {
+		return true
+	}
+	s.q.Unreserve(messages, v.charge)
+	return false
 }

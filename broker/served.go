@@ -44,6 +44,8 @@ type served struct {
 	timer *time.Timer // calls expire
 	dueAt int64       // monotonic time, ns, for which timer is set; 0: it is not
 
+	revoked uint64 // rises when leases may have ended without their holders' doing
+
 	rates rates
 }
 
@@ -84,11 +86,8 @@ func (s *served) afterLocked(now queue.Instant) {
 		close(s.doorWaits)
 		s.doorWaits = nil
 	}
-	if s.b.stopping.Load() && s.q.LeasedLen() == 0 {
-		select {
-		case s.b.leaseEnds <- struct{}{}:
-		default:
-		}
+	if s.q.LeasedLen() == 0 {
+		s.b.leasesEnded()
 	}
 	if s.rates.stale(now) {
 		stats := s.q.Counters()
@@ -146,6 +145,7 @@ func (s *served) expire(before int64) {
 		}
 		now := s.b.now()
 		more = s.q.Expire(now, dead.queue(), expireStep)
+		s.revoked++
 		if !more {
 			s.dueAt = 0
 			s.scheduleLocked(now)

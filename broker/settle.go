@@ -34,20 +34,28 @@ func (b *Broker) settleRun(id identity.Identity, all []Settlement, i, end int, o
 	b.mu.RLock()
 	s := b.byID[all[i].Receipt.Queue]
 	b.mu.RUnlock()
-	var err error
-	if s == nil {
-		err = reason.New(reason.StaleReceipt, "receipt %v is of a queue that is not there (any more)", all[i].Receipt)
-	} else {
-		err = b.check(id, s, receive)
-	}
-	if err != nil {
-		for ; i < end; i++ {
-			out.Failures = append(out.Failures, SettleFailure{Index: i, Err: err})
+	fail := func(err error) {
+		for j := i; j < end; j++ {
+			out.Failures = append(out.Failures, SettleFailure{Index: j, Err: err})
 		}
+	}
+	gone := func() error {
+		return reason.New(reason.StaleReceipt, "receipt %v is of a queue that is not there (any more)", all[i].Receipt)
+	}
+	if s == nil {
+		fail(gone())
+		return
+	}
+	if err := b.check(id, s, receive); err != nil {
+		fail(err)
 		return
 	}
 	run := all[i:end]
 	s.settle(needsDead(run, func(t *Settlement) Outcome { return t.Outcome }), func(t queue.Settlements) {
+		if s.deleted {
+			fail(gone())
+			return
+		}
 		for j := range run {
 			s.apply(t, run[j].Receipt, &run[j].Verdict, i+j, 0, out)
 		}

@@ -252,7 +252,7 @@ func TestConsumedAtOnceNeedsNoSettling_S13(t *testing.T) {
 func TestLeaseEndsUnlessTouched_S14_S16(t *testing.T) {
 	t.Parallel()
 	d := start(t)
-	q := create(t, d.dial(t), memory(func(s *client.QueueSettings) { s.Lease = 300 * time.Millisecond }))
+	q := create(t, d.dial(t), memory(func(s *client.QueueSettings) { s.Lease = 3 * time.Second }))
 	send(t, q, text("kept", "left")...)
 	kept, left := receiveOne(t, q), receiveOne(t, q)
 	if end, err := kept.Touch(within(t), time.Hour); err != nil || end.Before(left.LeaseExpires.Add(50*time.Minute)) {
