@@ -93,6 +93,9 @@ func (b *Broker) checkSettings(id identity.Identity, name string, s, old *queue.
 			return reason.New(reason.AccessDenied, "group_gid %d: %v is not in this group", s.GroupGID, id).On(name)
 		}
 	}
+	if old != nil && old.DeadLetter == s.DeadLetter {
+		return nil // it was checked when it was declared
+	}
 	return b.checkDeadLetters(id, name, s)
 }
 

@@ -72,6 +72,9 @@ func (q *Queue) classOf(typ int64, priority uint16) uint32 {
 }
 
 func (q *Queue) findClass(classes []uint32, priority uint16) (int, bool) {
+	if len(classes) == 0 || q.classes.at(classes[0]).priority == priority { // most types have one priority
+		return 0, len(classes) > 0
+	}
 	return slices.BinarySearchFunc(classes, priority, func(n uint32, p uint16) int {
 		return cmp.Compare(p, q.classes.at(n).priority)
 	})
@@ -90,7 +93,7 @@ func (q *Queue) newKind(typ int64) uint32 {
 		q.kinds = append(q.kinds, kind{})
 		if len(q.kinds) > q.ranks.size {
 			for _, t := range []*tournament{&q.ranks, &q.lowest, &q.victims} {
-				t.resize(2*len(q.kinds), q.playsRank)
+				t.resize(len(q.kinds), q.playsRank)
 			}
 		}
 	}
@@ -171,8 +174,12 @@ func (q *Queue) pushReady(n uint32) {
 		c.root = q.slots.treeInsert(c.root, n)
 	}
 	if c.ready == 1 {
-		at, _ := q.findClass(k.open, c.priority)
-		k.open = slices.Insert(k.open, at, s.class)
+		if len(k.open) == 0 {
+			k.open = append(k.open, s.class)
+		} else {
+			at, _ := q.findClass(k.open, c.priority)
+			k.open = slices.Insert(k.open, at, s.class)
+		}
 		q.joinLevel(s.class, c)
 	}
 	q.rerank(c.kind)
@@ -203,8 +210,12 @@ func (q *Queue) pullReady(n uint32) {
 	k.ready--
 	q.stats.Ready--
 	if c.ready == 0 {
-		at, _ := q.findClass(k.open, c.priority)
-		k.open = slices.Delete(k.open, at, at+1)
+		if len(k.open) == 1 {
+			k.open = k.open[:0]
+		} else {
+			at, _ := q.findClass(k.open, c.priority)
+			k.open = slices.Delete(k.open, at, at+1)
+		}
 		q.quitLevel(c)
 	}
 	q.rerank(c.kind)
@@ -271,6 +282,14 @@ func (q *Queue) first(sel Selector) uint32 {
 			k = q.ranks.first()
 		}
 	case TypeIn:
+		if len(q.kinds) <= len(sel.Types) {
+			for n := 1; n < len(q.kinds); n++ {
+				if o := &q.kinds[n]; o.ready > 0 && (k == 0 || o.best.before(q.kinds[k].best)) && sel.Matches(o.typ) {
+					k = uint32(n)
+				}
+			}
+			break
+		}
 		for _, t := range sel.Types {
 			if o := q.kindOf[t]; o != 0 && q.kinds[o].ready > 0 && (k == 0 || q.kinds[o].best.before(q.kinds[k].best)) {
 				k = o
@@ -284,10 +303,17 @@ func (q *Queue) first(sel Selector) uint32 {
 }
 
 func (q *Queue) findLevel(priority uint16) (int, bool) {
+	if len(q.levels) == 0 || q.levels[0].priority == priority {
+		return 0, len(q.levels) > 0
+	}
 	return slices.BinarySearchFunc(q.levels, priority, func(l level, p uint16) int { return cmp.Compare(p, l.priority) })
 }
 
 func (q *Queue) joinLevel(n uint32, c *class) {
+	if len(q.levels) == 0 { // the common case by far: one priority is in use
+		q.levels = append(q.levels, level{priority: c.priority, classes: n})
+		return
+	}
 	at, found := q.findLevel(c.priority)
 	if !found {
 		q.levels = slices.Insert(q.levels, at, level{priority: c.priority})
@@ -301,6 +327,10 @@ func (q *Queue) joinLevel(n uint32, c *class) {
 }
 
 func (q *Queue) quitLevel(c *class) {
+	if len(q.levels) == 1 && c.levelNext == 0 && c.levelPrev == 0 {
+		q.levels = q.levels[:0]
+		return
+	}
 	if c.levelNext != 0 {
 		q.classes.at(c.levelNext).levelPrev = c.levelPrev
 	}

@@ -2,21 +2,23 @@ package queue
 
 import "sort"
 
-// pageSlots is how many consecutive sequences share a page.
-const pageSlots = 32
+const (
+	pageSlots  = 32 // consecutive sequences that share a page
+	sparePages = 8
+)
 
-// page holds the slots of sequences key*32 to key*32+31.
-type page struct {
-	slots [pageSlots]slot
-	live  int // slots in use
-	key   uint64
-}
+// page holds the slots of sequences key*32 to key*32+31. It is 1,536 bytes, a size that Go allocates
+// without waste, and has no pointers.
+type page struct{ slots [pageSlots]slot }
 
 // index finds a message's slot by its sequence. Pages stand in the order of their keys; since
-// sequences only rise, new ones are appended. One message keeps its page: 1.5 KiB at the worst, which
-// others cannot use, and an arena's chunk of pages from being given back.
+// sequences only rise, new ones are appended. One message keeps its page alive, 1.5 KiB at the worst.
 type index struct {
-	pages arena[page]
+	// Pages by number; 0 is unused, nil was given back. live is how many slots of each are in use.
+	pages  []*page
+	live   []uint8
+	vacant []uint32
+	spares []*page // a few are kept, so that a queue that moves on does not allocate
 	// The directory: keys[first:] rises strictly. ids holds the page's number, 0 where it was dropped.
 	keys    []uint64
 	ids     []uint32
@@ -26,46 +28,72 @@ type index struct {
 
 // at returns the slot of that number, which must be in use.
 func (x *index) at(n uint32) *slot {
-	return &x.pages.at(n / pageSlots).slots[n%pageSlots]
+	return &x.pages[n/pageSlots].slots[n%pageSlots]
 }
 
 // add makes a slot for a sequence above all that were added before.
 func (x *index) add(seq uint64) (uint32, *slot) {
 	key := seq / pageSlots
 	last := len(x.keys) - 1
-	var id uint32
-	var p *page
-	if last >= x.first && x.keys[last] == key && x.ids[last] != 0 {
-		id = x.ids[last]
-		p = x.pages.at(id)
-	} else {
-		id, p = x.pages.alloc()
-		p.key = key
-		if last >= x.first && x.keys[last] == key {
-			x.ids[last] = id
-			x.dropped--
-		} else {
-			x.compact()
-			x.keys = append(x.keys, key)
-			x.ids = append(x.ids, id)
+	if last < x.first || x.keys[last] != key {
+		if last >= x.first && x.live[x.ids[last]] == 0 {
+			x.drop(last)
 		}
+		x.compact()
+		x.keys = append(x.keys, key)
+		x.ids = append(x.ids, x.open())
+		last = len(x.keys) - 1
 	}
-	s := &p.slots[seq%pageSlots]
+	id := x.ids[last]
+	x.live[id]++
+	s := &x.pages[id].slots[seq%pageSlots]
 	*s = slot{seq: seq}
-	p.live++
 	return id*pageSlots + uint32(seq%pageSlots), s
 }
 
-// remove frees a slot.
+// remove frees a slot. The last page stays, even if it is empty: the next messages come there.
 func (x *index) remove(n uint32) {
-	p := x.pages.at(n / pageSlots)
-	p.slots[n%pageSlots].seq = 0
-	p.live--
-	if p.live > 0 {
-		return
+	id := n / pageSlots
+	s := x.at(n)
+	key := s.seq / pageSlots
+	s.seq = 0
+	x.live[id]--
+	if x.live[id] == 0 && key != x.keys[len(x.keys)-1] {
+		i, _ := x.search(key)
+		x.drop(i)
 	}
-	i, _ := x.search(p.key)
-	x.pages.release(n / pageSlots)
+}
+
+// open returns the number of an empty page.
+func (x *index) open() uint32 {
+	var p *page
+	if n := len(x.spares); n > 0 {
+		p = x.spares[n-1]
+		x.spares = x.spares[:n-1]
+	} else {
+		p = new(page)
+	}
+	if n := len(x.vacant); n > 0 {
+		id := x.vacant[n-1]
+		x.vacant = x.vacant[:n-1]
+		x.pages[id] = p
+		return id
+	}
+	if len(x.pages) == 0 {
+		x.pages, x.live = append(x.pages, nil), append(x.live, 0)
+	}
+	x.pages, x.live = append(x.pages, p), append(x.live, 0)
+	return uint32(len(x.pages) - 1)
+}
+
+// drop gives up the page at a place of the directory.
+func (x *index) drop(i int) {
+	id := x.ids[i]
+	if len(x.spares) < sparePages { // its slots are all free
+		x.spares = append(x.spares, x.pages[id])
+	}
+	x.pages[id] = nil
+	x.vacant = append(x.vacant, id)
 	x.ids[i] = 0
 	x.dropped++
 	for x.first < len(x.ids) && x.ids[x.first] == 0 {
@@ -80,7 +108,7 @@ func (x *index) find(seq uint64) uint32 {
 	if !ok || x.ids[i] == 0 || seq == 0 { // 0 is nobody's, and marks free slots
 		return 0
 	}
-	if x.pages.at(x.ids[i]).slots[seq%pageSlots].seq != seq {
+	if x.pages[x.ids[i]].slots[seq%pageSlots].seq != seq {
 		return 0
 	}
 	return x.ids[i]*pageSlots + uint32(seq%pageSlots)
@@ -142,7 +170,7 @@ func (x *index) scan(first, last uint64, budget int, visit func(n uint32, s *slo
 			}
 			continue
 		}
-		p := x.pages.at(x.ids[i])
+		p := x.pages[x.ids[i]]
 		for j := range p.slots {
 			s := &p.slots[j]
 			if s.seq == 0 || s.seq < first {

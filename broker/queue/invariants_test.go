@@ -62,7 +62,7 @@ func indexInvariants(q *Queue) error {
 			continue
 		}
 		pages++
-		p := x.pages.at(x.ids[i])
+		p := x.pages[x.ids[i]]
 		live := 0
 		for j := range p.slots {
 			if seq := p.slots[j].seq; seq != 0 {
@@ -72,14 +72,19 @@ func indexInvariants(q *Queue) error {
 				}
 			}
 		}
-		if p.key != x.keys[i] || live != p.live || live == 0 {
-			return fmt.Errorf("index: page %d (key %d) has %d live slots and says %d", x.keys[i], p.key, live, p.live)
+		if said := int(x.live[x.ids[i]]); live != said || live == 0 && i != len(x.keys)-1 {
+			return fmt.Errorf("index: page %d has %d live slots and says %d", x.keys[i], live, said)
 		}
 	}
-	if dropped != x.dropped || pages != x.pages.live {
-		return fmt.Errorf("index: %d dropped (says %d), %d pages (says %d)", dropped, x.dropped, pages, x.pages.live)
+	for _, id := range x.vacant {
+		if x.pages[id] != nil || x.live[id] != 0 {
+			return fmt.Errorf("index: the vacant page %d is in use", id)
+		}
 	}
-	return arenaInvariants("pages", &x.pages)
+	if said := max(0, len(x.pages)-1-len(x.vacant)); dropped != x.dropped || pages != said {
+		return fmt.Errorf("index: %d dropped (says %d), %d pages (says %d)", dropped, x.dropped, pages, said)
+	}
+	return nil
 }
 
 // eachSlot visits all messages by sequence.

@@ -423,7 +423,7 @@ func TestBuriedWhereDeadLetterQueueCannotTakeIt_S17(t *testing.T) {
 		why            string
 	}{
 		{"none", "", nil, "failed 1 times"},
-		{"missing", "/dead", nil, "there is no dead-letter queue /dead"},
+		{"missing", "/dead", nil, "the dead-letter queue /dead is not there"},
 		{"full", "/dead", full(func(s *Settings) { s.MaxMessages = 1 }), "did not take it"},
 		{"full, blocking", "/dead", full(func(s *Settings) { s.MaxMessages, s.Overflow = 1, Block }), "did not take it"},
 		{"bodies too large", "/dead", full(func(s *Settings) { s.MaxMessageSize = 3 }), "did not take it"},

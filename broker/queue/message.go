@@ -59,12 +59,11 @@ func (m *Message) check(maxSize int) *reason.Error {
 	case len(m.Headers) > limits.Headers:
 		return reason.Invalid("headers", "%d headers: a message may have %d", len(m.Headers), limits.Headers)
 	}
-	for _, id := range [...]struct{ field, value string }{
-		{"dedup_id", m.DedupID}, {"correlation_id", m.CorrelationID}, {"reply_to", m.ReplyTo}, {"content_type", m.ContentType},
-	} {
-		if len(id.value) > limits.IDLength {
-			return reason.Invalid(id.field, "a %s of %d bytes: it may have %d", id.field, len(id.value), limits.IDLength)
-		}
+	if max(len(m.DedupID), len(m.CorrelationID), len(m.ReplyTo), len(m.ContentType)) > limits.IDLength {
+		return m.tooLongID()
+	}
+	if len(m.Headers) == 0 {
+		return nil
 	}
 	total := 0
 	for _, h := range m.Headers {
@@ -75,6 +74,18 @@ func (m *Message) check(maxSize int) *reason.Error {
 	}
 	if total > limits.HeaderBytes {
 		return reason.Invalid("headers", "headers of %d bytes: they may have %d together", total, limits.HeaderBytes)
+	}
+	return nil
+}
+
+// tooLongID says which of the ids is too long.
+func (m *Message) tooLongID() *reason.Error {
+	for _, id := range [...]struct{ field, value string }{
+		{"dedup_id", m.DedupID}, {"correlation_id", m.CorrelationID}, {"reply_to", m.ReplyTo}, {"content_type", m.ContentType},
+	} {
+		if len(id.value) > limits.IDLength {
+			return reason.Invalid(id.field, "a %s of %d bytes: it may have %d", id.field, len(id.value), limits.IDLength)
+		}
 	}
 	return nil
 }

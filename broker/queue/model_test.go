@@ -379,7 +379,7 @@ func (m *model) deadLetter(now Instant, x *modelMessage, why, detail string, dea
 		}
 		detail += "; the dead-letter queue did not take it"
 	} else if m.s.DeadLetter != "" {
-		detail += "; there is no dead-letter queue " + m.s.DeadLetter
+		detail += "; the dead-letter queue " + m.s.DeadLetter + " is not there, or this one's owner may not send to it"
 	}
 	m.move(x, Buried)
 	x.why = detail

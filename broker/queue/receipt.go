@@ -20,11 +20,9 @@ type Receipt struct {
 
 // receiptCheck mixes the receipt's fields with the queue's secret.
 func receiptCheck(secret uint64, r Receipt) uint32 {
-	x := secret ^ r.Queue
-	for _, v := range [...]uint64{uint64(r.Epoch), r.Sequence, uint64(r.Delivery)} {
-		x = (x ^ v) * 0x9e3779b97f4a7c15 // the golden ratio's odd multiplier, as in SplitMix64
-		x ^= x >> 29
-	}
+	const odd = 0x9e3779b97f4a7c15 // the golden ratio's multiplier, as in SplitMix64
+	x := (secret ^ r.Queue ^ uint64(r.Epoch)<<32 ^ uint64(r.Delivery)) * odd
+	x = (x ^ x>>29 ^ r.Sequence) * odd
 	return uint32(x >> 32)
 }
 

@@ -32,8 +32,10 @@ func (q *Queue) Repeat(producer string, number uint64) (Stored, bool, error) {
 // Send stores a batch, unless its producer sent it before. What it stores is visible after Publish.
 // QUEUE_FULL with a retry hint says that there may be room later, without one that there never is.
 func (q *Queue) Send(now Instant, b Batch) (Stored, error) {
-	if stored, ok, err := q.Repeat(b.Producer, b.Number); ok || err != nil {
-		return stored, err
+	if b.Producer != "" {
+		if stored, ok, err := q.Repeat(b.Producer, b.Number); ok || err != nil {
+			return stored, err
+		}
 	}
 	if err := q.checkBatch(&b); err != nil {
 		return Stored{}, err

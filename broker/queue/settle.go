@@ -261,7 +261,7 @@ func (t Settlements) deadLetter(n uint32, c cause, why, detail string) {
 		}
 		detail += "; the dead-letter queue did not take it"
 	} else if q.settings.DeadLetter != "" {
-		detail += "; there is no dead-letter queue " + q.settings.DeadLetter
+		detail += "; the dead-letter queue " + q.settings.DeadLetter + " is not there, or this one's owner may not send to it"
 	}
 	q.settle(q.settling(t.now, recBury, c, 0, 0, detail), n)
 }

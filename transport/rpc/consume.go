@@ -69,7 +69,7 @@ func (s messages) Consume(stream grpc.BidiStreamingServer[ipcdv1.ConsumeRequest,
 	}
 
 	var deliverer sync.WaitGroup
-	out := make(chan outgoing, 2)
+	out := make(chan outgoing, 1) // each may be as large as a message
 	defer deliverer.Wait()
 	defer cancel()
 	defer func() { c.consumer.Close(c.draining || c.closed) }()

@@ -20,6 +20,9 @@ const (
 	// resultsPerFrame and duplicatesPerFrame bound a SendStreamResponse.
 	resultsPerFrame    = 1024
 	duplicatesPerFrame = 1 << 18
+	// A result with more than manyDuplicates is large; only largeInFlight of those may wait.
+	manyDuplicates = 256
+	largeInFlight  = 4
 )
 
 // SendStream stores batches. They take this way: receive reads and decodes them, the handler sends
@@ -42,15 +45,16 @@ func (s messages) SendStream(stream grpc.BidiStreamingServer[ipcdv1.SendStreamRe
 	}
 
 	results := make(chan *ipcdv1.BatchResult, resultsInFlight)
+	large := make(chan struct{}, largeInFlight)
 	written := make(chan error, 1)
 	go func() {
-		err := s.guard(method, func() error { return writeResults(stream, results) })
+		err := s.guard(method, func() error { return writeResults(stream, results, large) })
 		if err != nil {
 			cancel() // nobody takes results any more
 		}
 		written <- err
 	}()
-	err = s.sendBatches(ctx, open.Open, frames, results)
+	err = s.sendBatches(ctx, open.Open, frames, results, large)
 	close(results)
 	if writeErr := <-written; writeErr != nil && stream.Context().Err() == nil {
 		return writeErr
@@ -60,7 +64,7 @@ func (s messages) SendStream(stream grpc.BidiStreamingServer[ipcdv1.SendStreamRe
 
 // sendBatches passes batches to the broker, in order. It returns when the client is done (nil), gone
 // or wrong, and when the daemon stops; the batch at hand is finished first.
-func (s messages) sendBatches(ctx context.Context, open *ipcdv1.SendStreamOpen, frames <-chan frame[ipcdv1.SendStreamRequest], results chan<- *ipcdv1.BatchResult) error {
+func (s messages) sendBatches(ctx context.Context, open *ipcdv1.SendStreamOpen, frames <-chan frame[ipcdv1.SendStreamRequest], results chan<- *ipcdv1.BatchResult, large chan<- struct{}) error {
 	caller := callerFrom(ctx)
 	var batch []queue.Message // reused: the queue copies what it takes
 	for {
@@ -89,6 +93,14 @@ func (s messages) sendBatches(ctx context.Context, open *ipcdv1.SendStreamOpen, 
 			batch = request.Messages
 			if request.Wait, err = decodeWait(kind.Batch.GetWait()); err == nil {
 				stored, err = s.broker.Send(ctx, caller, request)
+			}
+			clear(batch) // a silent stream keeps no frame alive
+		}
+		if len(stored.Duplicates) > manyDuplicates {
+			select {
+			case large <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 		}
 		select {
@@ -119,7 +131,7 @@ func (s messages) encodeResult(id uint64, stored queue.Stored, err error) *ipcdv
 }
 
 // writeResults sends results in order, all that are ready in one frame, until the channel is closed.
-func writeResults(stream grpc.ServerStreamingServer[ipcdv1.SendStreamResponse], results <-chan *ipcdv1.BatchResult) error {
+func writeResults(stream grpc.ServerStreamingServer[ipcdv1.SendStreamResponse], results <-chan *ipcdv1.BatchResult, large <-chan struct{}) error {
 	var response ipcdv1.SendStreamResponse
 	for result := range results {
 		response.Results = append(response.Results[:0], result)
@@ -140,6 +152,12 @@ func writeResults(stream grpc.ServerStreamingServer[ipcdv1.SendStreamResponse], 
 		if err := stream.Send(&response); err != nil {
 			return streamEnded{err}
 		}
+		for _, result := range response.Results {
+			if len(result.GetStored().GetDuplicates()) > manyDuplicates {
+				<-large
+			}
+		}
+		clear(response.Results)
 	}
 	return nil
 }

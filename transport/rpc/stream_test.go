@@ -235,7 +235,7 @@ func TestResultsThatAreReadyGoInOneFrame(t *testing.T) {
 	}
 	close(ready)
 	var r recorder
-	if err := writeResults(&r, ready); err != nil {
+	if err := writeResults(&r, ready, nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(r.frames) != 3 || r.frames[0] != resultsPerFrame || r.frames[1] != resultsPerFrame || r.frames[2] != 7 {
