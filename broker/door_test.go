@@ -70,6 +70,10 @@ func (d *fakeDoor) halt() {
 	}
 }
 
+func (d *fakeDoor) Protect(mode, uid, gid uint32) {
+	d.spec.Mode, d.spec.OwnerUID, d.spec.GroupGID = mode, uid, gid
+}
+
 func (d *fakeDoor) Recall(context.Context) error {
 	d.recalls++
 	d.halt()
@@ -203,7 +207,7 @@ func TestDoorThatCannotOpenRefusesTheQueue_S31(t *testing.T) {
 		f.refuse = nil
 		w.create("/q", out)
 		f.refuse = errors.New("broken")
-		_, err = w.UpdateQueue(w.ctx, alice, "/q", func(s *queue.Settings) error { s.Mode = 0o666; return nil })
+		_, err = w.UpdateQueue(w.ctx, alice, "/q", func(s *queue.Settings) error { s.Mode, s.Kernel.MaxMessages = 0o666, 9; return nil })
 		if err == nil {
 			t.Fatal("updated without a door")
 		}
@@ -261,5 +265,25 @@ func TestReservedRoomIsNobodyElses_S29(t *testing.T) {
 		w.wants(err, reason.InvalidArgument)
 		r.Release()
 		w.send("/q", "c")
+	})
+}
+
+func TestDoorsKeepTheirKernelQueueWhereOnlyPermissionsChange_S28(t *testing.T) {
+	f := &fakeDoors{}
+	inWorldWith(t, Options{Doors: f}, func(w *world) {
+		w.create("/q", out)
+		before := f.opened["/q"]
+		edit := func(edit func(*queue.Settings)) {
+			_, err := w.UpdateQueue(w.ctx, alice, "/q", func(s *queue.Settings) error { edit(s); return nil })
+			w.must(err)
+		}
+		edit(func(s *queue.Settings) { s.Mode, s.Lease = 0o666, time.Minute })
+		if before.closed || f.opened["/q"] != before || before.spec.Mode != 0o666 {
+			t.Fatalf("closed %v, mode %o", before.closed, before.spec.Mode)
+		}
+		edit(func(s *queue.Settings) { s.MaxMessageSize = 10 })
+		if !before.closed || f.opened["/q"] == before {
+			t.Fatal("the door was not made anew for another size")
+		}
 	})
 }

@@ -13,7 +13,7 @@ func (s *served) openDoor(settings *queue.Settings) error {
 	}
 	door, err := s.b.doors.Open(DoorSpec{
 		Queue: s.name, ID: s.id, Kernel: settings.Kernel,
-		MaxMessageSize: int(min(int64(settings.MaxMessageSize), settings.MaxBytes)), // a larger one never fits
+		MaxMessageSize: doorBody(settings), // a larger one never fits
 		Mode:           settings.Mode, OwnerUID: settings.OwnerUID, GroupGID: settings.GroupGID, Lane: (*lane)(s),
 	})
 	if err != nil {
@@ -34,17 +34,17 @@ func (s *served) startDoor() {
 	}
 }
 
-// changeDoor makes the doors anew where new settings concern them. If the new ones cannot be had the
-// old ones are opened again.
+// changeDoor lets the doors follow new settings. They are made anew only where they must be: programs
+// that have a kernel queue open would go on with the old one. If the new ones cannot be had the old
+// ones are opened again.
 func (s *served) changeDoor(old, settings *queue.Settings) error {
-	a, b := old.Kernel, settings.Kernel
-	same := a.Mode == b.Mode && a.MaxMessages == b.MaxMessages && a.MessageSize == b.MessageSize && a.Type == b.Type &&
-		a.TypePrefix == b.TypePrefix && a.OutSelector.String() == b.OutSelector.String() &&
-		old.MaxMessageSize == settings.MaxMessageSize && old.Mode == settings.Mode && old.OwnerUID == settings.OwnerUID && old.GroupGID == settings.GroupGID
 	s.mu.Lock()
 	door := s.door
-	if same && (door != nil || s.b.doors == nil || b.Mode == queue.KernelNone) {
+	if sameDoor(old, settings) && (door != nil || s.b.doors == nil || settings.Kernel.Mode == queue.KernelNone) {
 		s.mu.Unlock()
+		if door != nil && (old.Mode != settings.Mode || old.OwnerUID != settings.OwnerUID || old.GroupGID != settings.GroupGID) {
+			door.Protect(settings.Mode, settings.OwnerUID, settings.GroupGID)
+		}
 		return nil
 	}
 	s.door = nil // there may be none, after a change that failed
@@ -58,6 +58,17 @@ func (s *served) changeDoor(old, settings *queue.Settings) error {
 	}
 	return err
 }
+
+// sameDoor reports whether the kernel objects for both settings are the same but for their permissions.
+func sameDoor(old, settings *queue.Settings) bool {
+	a, b := old.Kernel, settings.Kernel
+	return a.Mode == b.Mode && a.MaxMessages == b.MaxMessages && a.MessageSize == b.MessageSize && a.Type == b.Type &&
+		a.TypePrefix == b.TypePrefix && a.OutSelector.String() == b.OutSelector.String() &&
+		(a.MessageSize != 0 || doorBody(old) == doorBody(settings))
+}
+
+// doorBody is the largest body that the queue takes from a door.
+func doorBody(s *queue.Settings) int { return int(min(int64(s.MaxMessageSize), s.MaxBytes)) }
 
 // lane is a queue as its doors use it: a DoorQueue.
 type lane served

@@ -32,6 +32,9 @@ type Door interface {
 	Start()
 	// Status tells how each direction fares.
 	Status() []DoorStatus
+	// Protect gives the kernel objects another mode, owner and group. They stay the same objects: who has
+	// one open goes on using it. What could not be done is in Status.
+	Protect(mode, uid, gid uint32)
 	// Recall takes back what is in outgoing kernel queues: what has left them is settled as consumed,
 	// the rest released. The door does not fill them again before the broker's Lease hands out more.
 	// It is called without the queue's lock held.

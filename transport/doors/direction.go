@@ -245,6 +245,23 @@ func (one *direction) renew(refused []posixmq.Geometry) (limited bool, g posixmq
 	return reason.Of(err) == reason.KernelLimit, g
 }
 
+// protect gives the kernel queue other permissions, now or when it is opened.
+func (one *direction) protect(mode, uid, gid uint32) {
+	one.turn.Lock()
+	defer one.turn.Unlock()
+	one.mu.Lock()
+	one.spec.Mode, one.spec.OwnerUID, one.spec.GroupGID = mode, uid, gid
+	mq := one.mq
+	one.mu.Unlock()
+	if mq == nil {
+		return
+	}
+	want, problem := protect(mq, one.way, one.spec)
+	one.mu.Lock()
+	one.want, one.problem = want, problem
+	one.mu.Unlock()
+}
+
 // recall takes back what is in the kernel queue of an outgoing direction.
 func (one *direction) recall(ctx context.Context) error {
 	one.mu.Lock()

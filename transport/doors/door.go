@@ -29,6 +29,13 @@ func (d *Door) Status() []broker.DoorStatus {
 	return all
 }
 
+// Protect gives the kernel queues another mode, owner and group. See broker.Door.
+func (d *Door) Protect(mode, uid, gid uint32) {
+	for _, one := range d.directions {
+		one.protect(mode, uid, gid)
+	}
+}
+
 // Recall takes back what is in outgoing kernel queues. See broker.Door.
 func (d *Door) Recall(ctx context.Context) error {
 	var failed error
