@@ -13,10 +13,12 @@ import (
 )
 
 const (
-	// receiveAtOnce is how many messages are asked for in one call. With --ack they are fewer, so that
-	// a slow reader of our output does not outlast their leases.
+	// receiveAtOnce is how many messages are asked for in one call. With --ack they are fewer at first, and
+	// again whenever printing took longer than promptly, so that a slow reader of our output does not
+	// outlast their leases.
 	receiveAtOnce    = 1024
 	receiveAtOnceAck = 64
+	promptly         = 100 * time.Millisecond
 	// followWait is how long one call waits with --follow. A call that is interrupted may lose sight of
 	// messages it was just given, so calls are short and run to their end instead.
 	followWait = 500 * time.Millisecond
@@ -92,6 +94,7 @@ type receiver struct {
 	printer *printer
 	names   map[int64]string
 	printed int64
+	ackable int64              // how many to ask for at once with --ack
 	leased  []*client.Delivery // the first few printed and left leased
 }
 
@@ -156,7 +159,7 @@ func (r *receiver) loop(ctx context.Context) error {
 func (r *receiver) fetch(ctx context.Context) ([]*client.Delivery, error) {
 	n := int64(receiveAtOnce)
 	if r.options.ack {
-		n = receiveAtOnceAck
+		n = max(r.ackable, receiveAtOnceAck)
 	}
 	if r.options.number > 0 {
 		n = min(n, r.options.number-r.printed)
@@ -177,6 +180,7 @@ func (r *receiver) handle(ctx context.Context, deliveries []*client.Delivery) er
 	}
 	var printErr error
 	printed := 0
+	began := time.Now()
 	for _, d := range deliveries {
 		if ctx.Err() != nil {
 			break
@@ -191,6 +195,9 @@ func (r *receiver) handle(ctx context.Context, deliveries []*client.Delivery) er
 		printed++
 	}
 	r.printed += int64(printed)
+	if r.ackable = min(2*int64(len(deliveries)), receiveAtOnce); time.Since(began) > promptly {
+		r.ackable = 0
+	}
 	settleErr := r.settle(ctx, deliveries[:printed], deliveries[printed:])
 	switch {
 	case settleErr == nil:
