@@ -1,0 +1,130 @@
+package queue
+
+import "time"
+
+// leave takes a message out of all that its state made it a member of.
+func (q *Queue) leave(n uint32) {
+	s := q.slots.at(n)
+	switch s.state {
+	case uncommitted:
+		q.stats.Uncommitted--
+	case Ready:
+		q.pullReady(n)
+		if s.timer != 0 {
+			q.wheelRemove(&q.ttls, n, q.ttlDeadline(n))
+		}
+	case Delayed:
+		q.stats.Delayed--
+		q.wheelRemove(&q.delays, n, q.delayDeadline(n))
+	case Leased:
+		q.stats.Leased--
+		q.wheelRemove(&q.leases, n, q.leaseDeadline(n))
+		s.left = 0
+	case Buried:
+		q.stats.Buried--
+		q.buried = q.slots.treeRemove(q.buried, n)
+		t := q.timerOf(n)
+		t.next = 0
+		q.reasons.release(uint32(t.due))
+	}
+	if s.timer != 0 {
+		q.timerOf(n).due = 0
+	}
+}
+
+func (q *Queue) ttlDeadline(n uint32) int64   { return q.timerOf(n).expires }
+func (q *Queue) leaseDeadline(n uint32) int64 { return q.timerOf(n).due }
+func (q *Queue) delayDeadline(n uint32) int64 {
+	t := q.timerOf(n)
+	if t.expires != 0 {
+		return min(t.due, t.expires)
+	}
+	return t.due
+}
+
+// needTimer returns the message's timer, made if it has none.
+func (q *Queue) needTimer(s *slot) *timer {
+	if s.timer == 0 {
+		number, t := q.timers.alloc()
+		s.timer = number
+		return t
+	}
+	return q.timers.at(s.timer)
+}
+
+// dropTimer gives up a timer that says nothing.
+func (q *Queue) dropTimer(s *slot) {
+	if s.timer != 0 {
+		if t := q.timers.at(s.timer); t.expires == 0 && t.due == 0 {
+			q.timers.release(s.timer)
+			s.timer = 0
+		}
+	}
+}
+
+// The enter functions make a message, which left its former state, a member of all that the new one asks for.
+
+func (q *Queue) enterReady(n uint32) {
+	s := q.slots.at(n)
+	s.state = Ready
+	q.dropTimer(s)
+	q.pushReady(n)
+	if s.timer != 0 {
+		q.wheelInsert(&q.ttls, n, q.ttlDeadline(n))
+	}
+}
+
+func (q *Queue) enterDelayed(n uint32, due int64) {
+	s := q.slots.at(n)
+	s.state = Delayed
+	s.right = q.entering
+	q.needTimer(s).due = due
+	q.stats.Delayed++
+	q.wheelInsert(&q.delays, n, q.delayDeadline(n))
+}
+
+func (q *Queue) enterLeased(n uint32, at Instant, millis uint32) {
+	s := q.slots.at(n)
+	s.state = Leased
+	s.left, s.right = millis, q.entering
+	q.stats.Leased++
+	due := int64(never)
+	if millis != 0 {
+		due = at.Mono + int64(millis)*int64(time.Millisecond)
+	}
+	q.needTimer(s).due = due
+	q.wheelInsert(&q.leases, n, due)
+}
+
+// never is the end of a lease without an end.
+const never = 1 << 62
+
+func (q *Queue) enterBuried(n uint32, why string) {
+	s := q.slots.at(n)
+	s.state = Buried
+	t := q.needTimer(s)
+	t.next = q.entering
+	if why != "" {
+		t.due = int64(q.reasons.hold(why))
+	}
+	q.stats.Buried++
+	q.buried = q.slots.treeInsert(q.buried, n)
+}
+
+// remove takes a message out of the queue for good.
+func (q *Queue) remove(n uint32) {
+	q.leave(n)
+	s := q.slots.at(n)
+	q.stats.Bytes -= int64(s.ref.charge())
+	q.payloads.free(s.ref, q.payloadMoved)
+	if s.timer != 0 {
+		q.timers.release(s.timer)
+	}
+	q.unhold(s.class)
+	q.slots.remove(n)
+}
+
+func (q *Queue) payloadMoved(n uint32, to ref) {
+	s := q.slots.at(n)
+	s.ref = to | ref(s.ref.charge())
+}
