@@ -113,6 +113,13 @@ func TestRawWritesBodiesWithADelimiter(t *testing.T) {
 	}
 }
 
+func TestRecvSaysThatTheQueueIsPaused(t *testing.T) {
+	f := startFake(t)
+	f.add("/q")
+	f.ctl(t, "", "pause", "q")
+	f.ctl(t, "", "recv", "q").want(t, 6, "", "ipcctl: /q is paused; ipcctl resume /q lets deliveries go on\n")
+}
+
 func TestRecvOfNothingExits6(t *testing.T) {
 	f := startFake(t)
 	f.add("/q")

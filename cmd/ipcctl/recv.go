@@ -124,7 +124,7 @@ func (a *app) receive(ctx context.Context, name string, o *recvOptions) error {
 	}
 	r.sayLeased()
 	if err == nil && r.printed == 0 && !o.follow {
-		return &empty{r.emptyText()}
+		return &empty{r.emptyText(ctx)}
 	}
 	return err
 }
@@ -270,7 +270,10 @@ func (r *receiver) sayLeased() {
 	r.a.say("leased for %s; when done: ipcctl ack %s", humanDuration(left), strings.Join(receipts, " "))
 }
 
-func (r *receiver) emptyText() string {
+func (r *receiver) emptyText(ctx context.Context) string {
+	if q, err := r.client.GetQueue(ctx, r.queue.Name()); err == nil && q.Paused {
+		return fmt.Sprintf("%s is paused; ipcctl resume %s lets deliveries go on", q.Name, q.Name)
+	}
 	text := "no message"
 	if kind := r.request.Selector.Kind(); kind != client.SelectAny {
 		text += " of type " + escapeLine(r.options.selector)
