@@ -72,14 +72,12 @@ func (b *Broker) mayDeadLetter(from, to *queue.Settings) bool {
 // endForbiddenLocked ends what waits, and streams of deliveries, on behalf of callers whose access was
 // withdrawn.
 func (s *served) endForbiddenLocked() {
-	for n := s.receivers.first(); n != nil; {
-		next := n.next
+	s.receivers.each(func(n *waiting[*receiver]) {
 		if err := s.b.check(n.value.caller, s, receive); err != nil {
 			s.receivers.remove(n)
 			n.value.end(nil, err)
 		}
-		n = next
-	}
+	})
 	for c := range s.consumers { // those that are not in line
 		if err := s.b.check(c.id, s, receive); err != nil {
 			c.failLocked(err)

@@ -258,11 +258,11 @@ func (s *served) info() Info {
 		Name: s.name, ID: s.id, Settings: *s.q.Settings(), Paused: s.q.Paused(), CreatedAt: s.createdAt,
 		Stats: Stats{Stats: s.q.Stats(now), Receivers: len(s.consumers)},
 	}
-	for w := s.receivers.first(); w != nil; w = w.next {
-		if w.value.consumer == nil {
+	s.receivers.each(func(n *waiting[*receiver]) {
+		if n.value.consumer == nil {
 			i.Stats.Receivers++
 		}
-	}
+	})
 	for w := s.blocked.first(); w != nil; w = w.next {
 		if !w.value.reserve {
 			i.Stats.BlockedSenders++

@@ -22,6 +22,14 @@ type receiver struct {
 	err        error
 }
 
+// selector is what the receiver wants.
+func (r *receiver) selector() queue.Selector {
+	if r.consumer != nil {
+		return r.consumer.want.Selector
+	}
+	return r.want.Selector
+}
+
 // end answers a Receive call, or wakes a consumer.
 func (r *receiver) end(deliveries []queue.Delivery, err error) {
 	if r.consumer != nil {
@@ -162,47 +170,4 @@ func on(s *served, err error) error {
 		return e.On(s.name)
 	}
 	return err
-}
-
-// serveReceiversLocked hands ready messages to those in line, each in turn as long as there is
-// something for somebody.
-func (s *served) serveReceiversLocked(now queue.Instant) {
-	if s.b.stopping.Load() {
-		return
-	}
-	last := s.receivers.tail // who goes to the back is not served again before all others were
-	for served := false; s.q.ReadyLen() > 0 && !s.q.Paused() && s.receivers.len > 0; {
-		n := s.receivers.first()
-		for n != nil {
-			next := n.next
-			end := n == last
-			if s.serveLocked(n, now) {
-				served = true
-			}
-			if end || s.q.ReadyLen() == 0 {
-				break
-			}
-			n = next
-		}
-		if !served {
-			return
-		}
-		served = false
-		last = s.receivers.tail
-	}
-}
-
-// serveLocked serves one in line and reports whether it got something.
-func (s *served) serveLocked(n *waiting[*receiver], now queue.Instant) bool {
-	r := n.value
-	if r.consumer != nil {
-		return r.consumer.serveLocked(n, now)
-	}
-	got, err := s.q.Lease(now, r.want, nil)
-	if len(got) == 0 && err == nil {
-		return false
-	}
-	s.receivers.remove(n)
-	r.end(got, on(s, err))
-	return true
 }

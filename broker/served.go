@@ -29,7 +29,7 @@ type served struct {
 	deleted bool
 	closed  bool // the broker was
 
-	receivers line[*receiver] // who waits for messages, first come first
+	receivers waiters // who waits for messages, first come first served
 	consumers map[*Consumer]struct{}
 	blocked   line[*blockedSend] // who waits for room, first come first
 	// Bytes of the messages of blocked senders.
@@ -237,10 +237,10 @@ func (s *served) stop() {
 
 // endWaitersLocked answers everybody who waits with an error.
 func (s *served) endWaitersLocked(err error) {
-	for n := s.receivers.first(); n != nil; n = s.receivers.first() {
+	s.receivers.each(func(n *waiting[*receiver]) {
 		s.receivers.remove(n)
 		n.value.end(nil, err)
-	}
+	})
 	for n := s.blocked.first(); n != nil; n = s.blocked.first() {
 		s.unblockLocked(n)
 		n.value.end(queue.Stored{}, err)
@@ -288,6 +288,7 @@ type waiting[T any] struct {
 	value      T
 	next, prev *waiting[T]
 	in         bool
+	ticket     uint64 // where several lines make one order
 }
 
 func (l *line[T]) first() *waiting[T] { return l.head }

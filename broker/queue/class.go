@@ -263,6 +263,24 @@ func (q *Queue) startTournaments() {
 	}
 }
 
+// Types is how many types EachReadyType looks at.
+func (q *Queue) Types() int { return len(q.kinds) }
+
+// HasReady reports whether a message of that type is ready.
+func (q *Queue) HasReady(typ int64) bool {
+	k, ok := q.kindOf[typ]
+	return ok && q.kinds[k].ready > 0
+}
+
+// EachReadyType visits the types of which messages are ready, in no order.
+func (q *Queue) EachReadyType(visit func(typ int64)) {
+	for i := range q.kinds {
+		if q.kinds[i].ready > 0 {
+			visit(q.kinds[i].typ)
+		}
+	}
+}
+
 // first returns the ready message that the selector puts first, 0 if none matches.
 func (q *Queue) first(sel Selector) uint32 {
 	var k uint32
