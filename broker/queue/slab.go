@@ -4,6 +4,7 @@ import "encoding/binary"
 
 const (
 	slabBytes  = 64 << 10
+	slabMin    = 4 << 10        // of a queue that holds little
 	slabHeader = 8              // slot and length, before each payload
 	slabLarge  = slabBytes / 2  // entries above this get a slab of their own
 	slabSpares = 2              // empty buffers kept for reuse
@@ -11,8 +12,9 @@ const (
 	slabLooks  = 16             // slabs looked at for one to empty, per payload given up
 )
 
-// slabs hold payloads in large buffers without pointers. Each payload carries its slot's number, so
-// that a sparse slab can be emptied by moving what is left of it.
+// slabs hold payloads in buffers without pointers: small ones for a queue that holds little, then of 64 KiB,
+// and one of its own for a large payload. Each payload carries its slot's number, so that a sparse slab
+// can be emptied by moving what is left of it.
 type slabs struct {
 	all     []slab // by number; 0 is unused
 	vacant  []uint32
@@ -35,12 +37,16 @@ func entryBytes(n int) int { return (slabHeader + n + 7) &^ 7 }
 func (s *slabs) store(n uint32, head, body []byte, charge int) ref {
 	size := len(head) + len(body)
 	need := entryBytes(size)
+	if len(s.all) == 0 {
+		s.all = append(s.all, slab{})
+	}
 	id := s.current
 	if need > slabLarge {
 		id = s.open(make([]byte, need))
-	} else if id == 0 || s.all[id].used+need > slabBytes {
+	} else if id == 0 || s.all[id].used+need > len(s.all[id].buf) {
+		size := max(slabMin, 2*len(s.all[id].buf)) // the one that is full was too small
 		s.retire(id)
-		id = s.open(s.buffer())
+		id = s.open(s.buffer(max(size, 4*need)))
 		s.current = id
 	}
 	b := &s.all[id]
@@ -76,6 +82,9 @@ func (s *slabs) free(r ref, moved func(n uint32, to ref)) {
 	case id == s.current:
 		if b.live == 0 { // start over in the same buffer
 			b.used = 0
+			if s.live == 0 {
+				s.spares = nil // ten thousand empty queues should not hold a spare each
+			}
 		}
 	case b.live == 0:
 		s.close(id)
@@ -129,9 +138,6 @@ func (s *slabs) open(buf []byte) uint32 {
 		id = s.vacant[n-1]
 		s.vacant = s.vacant[:n-1]
 	} else {
-		if len(s.all) == 0 {
-			s.all = append(s.all, slab{})
-		}
 		id = uint32(len(s.all))
 		s.all = append(s.all, slab{})
 	}
@@ -153,11 +159,15 @@ func (s *slabs) close(id uint32) {
 	}
 }
 
-func (s *slabs) buffer() []byte {
-	if n := len(s.spares); n > 0 {
-		buf := s.spares[n-1]
-		s.spares = s.spares[:n-1]
-		return buf
+// buffer returns one for the next slab, of about that size.
+func (s *slabs) buffer(size int) []byte {
+	if size >= slabBytes {
+		size = slabBytes
+		if n := len(s.spares); n > 0 {
+			buf := s.spares[n-1]
+			s.spares = s.spares[:n-1]
+			return buf
+		}
 	}
-	return make([]byte, slabBytes)
+	return make([]byte, (size+7)&^7)
 }
