@@ -13,7 +13,6 @@ type LeaseRequest struct {
 	Max      int           // messages
 	MaxBytes int           // of bodies, headers and ids; a single message may be larger
 	Duration time.Duration // of the lease; 0: the queue's
-	Endless  bool          // the lease has no end; Duration is ignored
 	Consume  bool          // consumed at once: no lease
 	MaxBody  int           // bytes of a body; 0: any size
 	Truncate bool          // cut what is larger than MaxBody instead of stopping there
@@ -36,7 +35,7 @@ func (q *Queue) Lease(now Instant, l LeaseRequest, out []Delivery) ([]Delivery, 
 	r := q.begin(recLease, now)
 	if l.Consume {
 		r.kind, r.cause = recRemove, byConsume
-	} else if !l.Endless {
+	} else {
 		r.Millis = uint32((l.Duration + time.Millisecond - 1) / time.Millisecond)
 	}
 	var bodies bodyBuffer

@@ -278,11 +278,9 @@ func (m *model) leases(now Instant, l LeaseRequest) ([]Delivery, *reason.Error) 
 			m.stats.Consumed++
 			m.remove(x)
 		} else {
-			m.lease(now, x, l.Duration, l.Endless)
+			m.lease(now, x, l.Duration, false)
 			d.Receipt.Sequence, d.Receipt.Delivery = x.seq, x.delivery
-			if !l.Endless {
-				d.LeaseEnds = now.Wall + x.ends - now.Mono
-			}
+			d.LeaseEnds = now.Wall + x.ends - now.Mono
 		}
 		out = append(out, d)
 	}

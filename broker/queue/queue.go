@@ -87,9 +87,6 @@ func New(id uint64, name string, epoch uint32, secret uint64, s Settings) *Queue
 // Settings returns the settings in force. They must not be changed in place.
 func (q *Queue) Settings() *Settings { return &q.settings }
 
-// ID returns the queue's number.
-func (q *Queue) ID() uint64 { return q.id }
-
 // Paused reports whether deliveries are stopped.
 func (q *Queue) Paused() bool { return q.paused }
 

@@ -227,7 +227,6 @@ func (w *world) lease(t *rapid.T) {
 		Max:      rapid.IntRange(1, 5).Draw(t, "max"),
 		MaxBytes: rapid.SampledFrom([]int{1, 50, 1 << 20}).Draw(t, "max bytes"),
 		Duration: rapid.SampledFrom([]time.Duration{0, 10 * time.Millisecond, time.Second, 7*time.Millisecond + 1}).Draw(t, "duration"),
-		Endless:  rapid.IntRange(0, 5).Draw(t, "endless") == 0,
 		Consume:  rapid.IntRange(0, 4).Draw(t, "consume") == 0,
 		MaxBody:  rapid.SampledFrom([]int{0, 0, 1, 20}).Draw(t, "max body"),
 		Truncate: rapid.Bool().Draw(t, "truncate"),

@@ -217,6 +217,90 @@ func TestSendStreamHoldsBackAClientThatNeverReads(t *testing.T) {
 	})
 }
 
+// Duplicates are many times the size of other results: a few such answers fill what may wait.
+func TestSendStreamHoldsBackManyDuplicatesSooner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var sent atomic.Int64
+		s := New(Options{Logger: zap.NewNop(), Broker: &fakeBroker{send: func(context.Context, broker.SendRequest) (queue.Stored, error) {
+			sent.Add(1)
+			return queue.Stored{Count: manyDuplicates + 1, Duplicates: make([]queue.Duplicate, manyDuplicates+1)}, nil
+		}}})
+		stream, ended := &pipe{ctx: ctx}, make(chan error)
+		go func() { ended <- messages{Server: s}.SendStream(stream) }()
+		synctest.Wait()
+		if n := sent.Load(); n != largeInFlight+1 { // those that wait, and the one that waits to wait
+			t.Errorf("%d large answers were made for a client that reads none, want %d", n, largeInFlight+1)
+		}
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("ended with %v", err)
+		}
+		s.readers.Wait()
+	})
+}
+
+func TestSendStreamAnswersAnyNumberOfDuplicates(t *testing.T) {
+	const batches = 5 * largeInFlight
+	h := serve(t, &fakeBroker{send: func(context.Context, broker.SendRequest) (queue.Stored, error) {
+		return queue.Stored{Count: manyDuplicates + 1, Duplicates: make([]queue.Duplicate, manyDuplicates+1)}, nil
+	}})
+	stream, err := h.messages.SendStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sendFrames(t, stream, open("/q"))
+	for i := range uint64(batches) {
+		sendFrames(t, stream, batch(i+1, 1))
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	results := 0
+	for {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, result := range r.Results {
+			if results++; len(result.GetStored().GetDuplicates()) != manyDuplicates+1 {
+				t.Errorf("result %d has %d duplicates", results, len(result.GetStored().GetDuplicates()))
+			}
+		}
+	}
+	if results != batches {
+		t.Errorf("%d results, want %d", results, batches)
+	}
+}
+
+// A batch's bodies are the broker's while it works, and nobody's afterwards.
+func TestSilentSendStreamKeepsNoBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var kept []queue.Message
+		s := New(Options{Logger: zap.NewNop(), Broker: &fakeBroker{send: func(_ context.Context, r broker.SendRequest) (queue.Stored, error) {
+			kept = r.Messages
+			return queue.Stored{Count: 1}, nil
+		}}})
+		frames := make(chan frame[ipcdv1.SendStreamRequest], 1)
+		frames <- frame[ipcdv1.SendStreamRequest]{request: &ipcdv1.SendStreamRequest{Kind: &ipcdv1.SendStreamRequest_Batch{
+			Batch: &ipcdv1.SendStreamBatch{Messages: []*ipcdv1.Message{{Body: []byte("large")}}}}}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() {
+			ended <- messages{Server: s}.sendBatches(ctx, &ipcdv1.SendStreamOpen{Queue: "/q"}, frames, make(chan *ipcdv1.BatchResult, 1), nil)
+		}()
+		synctest.Wait() // it waits for another frame
+		if len(kept) != 1 || kept[0].Body != nil {
+			t.Errorf("%+v is kept alive", kept)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 // recorder is a server's stream that keeps what is sent.
 type recorder struct {
 	grpc.ServerStream
