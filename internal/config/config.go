@@ -5,12 +5,14 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/units"
 )
 
 // Config is how a daemon is set up.
@@ -21,7 +23,21 @@ type Config struct {
 	StateDir    string        // where everything durable is
 	LogLevel    string        // one of LogLevels
 	StopTimeout time.Duration // how long a stopping daemon waits for acks
+
+	// The journal, and what messages may take. Sizes are bytes.
+	MaxMemory     int64  // of all messages in memory, 0: no bound
+	PayloadMemory int64  // of payloads from which on those of deep backlogs stay on disk only
+	MaxDisk       int64  // of the journal's files, 0: no bound
+	KeepFree      int64  // of the file system to leave free
+	SegmentSize   int64  // of a new file of the journal
+	OnDamage      string // Refuse or Quarantine
 }
+
+// What OnDamage may be.
+const (
+	Refuse     = "refuse"     // the daemon does not start
+	Quarantine = "quarantine" // the queues concerned are read-only, all else runs
+)
 
 // LogLevels is what LogLevel may be, from the most talkative on.
 var LogLevels = []string{"debug", "info", "warn", "error"}
@@ -41,6 +57,11 @@ func Default(uid int, getenv func(string) string) Config {
 		StateDir:    systemStateDir,
 		LogLevel:    "info",
 		StopTimeout: limits.StopTimeoutDefault,
+
+		PayloadMemory: limits.PayloadMemoryDefault,
+		KeepFree:      limits.KeepFreeDefault,
+		SegmentSize:   limits.SegmentBytes,
+		OnDamage:      Refuse,
 	}
 	if uid == 0 {
 		return c
@@ -76,8 +97,34 @@ func (c *Config) Check() error {
 	if !slices.Contains(LogLevels, c.LogLevel) {
 		return fmt.Errorf("log level %q: it may be %s", c.LogLevel, strings.Join(LogLevels, ", "))
 	}
+	for _, size := range []struct {
+		key            string
+		v, least, most int64
+	}{
+		{"max_memory", c.MaxMemory, 64 << 20, math.MaxInt64}, {"max_disk", c.MaxDisk, 6 * c.SegmentSize, math.MaxInt64},
+		{"keep_free", c.KeepFree, 0, math.MaxInt64}, {"payload_memory", c.PayloadMemory, 1 << 20, math.MaxInt64},
+		{"segment_size", c.SegmentSize, limits.SegmentBytesMin, limits.SegmentBytes},
+	} {
+		off := size.v == 0 && (size.key == "max_memory" || size.key == "max_disk")
+		if !off && (size.v < size.least || size.v > size.most) {
+			return fmt.Errorf("%s %s: it must be at least %s%s", size.key, units.FormatSize(size.v), units.FormatSize(size.least), atMost(size.most))
+		}
+	}
+	if c.SegmentSize%4096 != 0 {
+		return fmt.Errorf("segment_size %d: it must be a multiple of 4KiB", c.SegmentSize)
+	}
+	if c.OnDamage != Refuse && c.OnDamage != Quarantine {
+		return fmt.Errorf("on_damage %q: it may be %s or %s", c.OnDamage, Refuse, Quarantine)
+	}
 	if c.StopTimeout < 0 || c.StopTimeout > limits.StopTimeoutMax {
 		return fmt.Errorf("stop_timeout %v: it must be 0s to %v", c.StopTimeout, limits.StopTimeoutMax)
 	}
 	return nil
+}
+
+func atMost(n int64) string {
+	if n == math.MaxInt64 {
+		return ""
+	}
+	return " and at most " + units.FormatSize(n)
 }

@@ -40,7 +40,7 @@ func TestDefaultsFollowTheUser(t *testing.T) {
 }
 
 func TestCheckSaysWhatToDo(t *testing.T) {
-	good := Config{Socket: "/s", StateDir: "/d", LogLevel: "info"}
+	good := Config{Socket: "/s", StateDir: "/d", LogLevel: "info", PayloadMemory: 1 << 20, SegmentSize: 1 << 20, OnDamage: Refuse}
 	if err := good.Check(); err != nil {
 		t.Errorf("a good configuration: %v", err)
 	}
@@ -49,6 +49,13 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 		"XDG_STATE_HOME":      func(c *Config) { c.StateDir = "" },
 		"debug, info":         func(c *Config) { c.LogLevel = "" },
 		"it must be 0s":       func(c *Config) { c.StopTimeout = -1 },
+		"max_memory 1.0 KiB":  func(c *Config) { c.MaxMemory = 1024 },
+		"at least 6.0 MiB":    func(c *Config) { c.MaxDisk = 1 << 20 },
+		"keep_free":           func(c *Config) { c.KeepFree = -1 },
+		"payload_memory 0 B":  func(c *Config) { c.PayloadMemory = 0 },
+		"at most 32.0 MiB":    func(c *Config) { c.SegmentSize = 1 << 30 },
+		"multiple of 4KiB":    func(c *Config) { c.SegmentSize++ },
+		"refuse or quarantin": func(c *Config) { c.OnDamage = "panic" },
 		"it must be 0s to 1h": func(c *Config) { c.StopTimeout = limits.StopTimeoutMax + 1 },
 	} {
 		c := good
@@ -60,7 +67,7 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 }
 
 func TestCheckMakesPathsAbsolute(t *testing.T) {
-	c := Config{Socket: "s", StateDir: "d/../e", LogLevel: "info"}
+	c := Config{Socket: "s", StateDir: "d/../e", LogLevel: "info", PayloadMemory: 1 << 20, SegmentSize: 1 << 20, OnDamage: Refuse}
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +88,8 @@ func TestFileChangesWhatItNames(t *testing.T) {
 		"socket: /other":   {Socket: "/other", Listen: "l", StateDir: "/d", LogLevel: "info", StopTimeout: 1},
 		"listen: ''":       {Socket: "/s", StateDir: "/d", LogLevel: "info", StopTimeout: 1},
 		"stop_timeout: 0s": {Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info"},
+		"max_memory: 1GiB\npayload_memory: 64M\nmax_disk: 10GB\nkeep_free: 4096\nsegment_size: 1MiB\non_damage: quarantine\n": {Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info", StopTimeout: 1,
+			MaxMemory: 1 << 30, PayloadMemory: 64 << 20, MaxDisk: 10e9, KeepFree: 4096, SegmentSize: 1 << 20, OnDamage: Quarantine},
 		"socket: /a\nlisten: b:1\ninsecure: true\nstate_dir: /c\nlog_level: debug\nstop_timeout: 1m30s\n": {Socket: "/a", Listen: "b:1", Insecure: true, StateDir: "/c", LogLevel: "debug", StopTimeout: 90 * time.Second},
 	} {
 		c := before
@@ -96,6 +105,7 @@ func TestMistakesInAFileNameTheLine(t *testing.T) {
 		"socket: /a\nsocket: /b\n":        {"line 2", "socket"},
 		"insecure: perhaps\n":             {"line 1", "bool"},
 		"\nstop_timeout: 10\n":            {"10", "such as 10s"},
+		"max_disk: plenty\n":              {"plenty", "no size", "64KiB"},
 		"stop_timeout: soon\n":            {"soon", "such as 10s"},
 		"socket: [a, b]\n":                {"line 1"},
 		"- socket\n":                      {"line 1"},

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/ipcd/ipcd/internal/units"
 )
 
 // fileBytes is the largest configuration file that is read.
@@ -23,9 +25,29 @@ type file struct {
 	StateDir    *string   `yaml:"state_dir"`
 	LogLevel    *string   `yaml:"log_level"`
 	StopTimeout *duration `yaml:"stop_timeout"`
+
+	MaxMemory     *size   `yaml:"max_memory"`
+	PayloadMemory *size   `yaml:"payload_memory"`
+	MaxDisk       *size   `yaml:"max_disk"`
+	KeepFree      *size   `yaml:"keep_free"`
+	SegmentSize   *size   `yaml:"segment_size"`
+	OnDamage      *string `yaml:"on_damage"`
 }
 
-const fileKeys = "socket, listen, insecure, state_dir, log_level, stop_timeout"
+const fileKeys = "socket, listen, insecure, state_dir, log_level, stop_timeout, max_memory, payload_memory, max_disk, keep_free, segment_size, on_damage"
+
+// size is written as units.ParseSize reads it.
+type size int64
+
+// UnmarshalYAML reads a number of bytes, with a unit or without.
+func (s *size) UnmarshalYAML(text []byte) error {
+	parsed, err := units.ParseSize(strings.Trim(strings.TrimSpace(string(text)), `"'`))
+	if err != nil {
+		return err
+	}
+	*s = size(parsed)
+	return nil
+}
 
 // duration is written as time.ParseDuration reads it.
 type duration time.Duration
@@ -83,6 +105,12 @@ func (c *Config) parse(text []byte) error {
 	set(&c.Insecure, f.Insecure)
 	set(&c.StateDir, f.StateDir)
 	set(&c.LogLevel, f.LogLevel)
+	set(&c.MaxMemory, (*int64)(f.MaxMemory))
+	set(&c.PayloadMemory, (*int64)(f.PayloadMemory))
+	set(&c.MaxDisk, (*int64)(f.MaxDisk))
+	set(&c.KeepFree, (*int64)(f.KeepFree))
+	set(&c.SegmentSize, (*int64)(f.SegmentSize))
+	set(&c.OnDamage, f.OnDamage)
 	if f.StopTimeout != nil {
 		c.StopTimeout = time.Duration(*f.StopTimeout)
 	}

@@ -82,3 +82,11 @@ const (
 	KernelRetry           = 10 * time.Second // between attempts to open a kernel door that could not be opened
 	KernelRecordBytes     = 32 << 20         // the file that records which kernel queues are ours
 )
+
+// The journal and memory.
+const (
+	SegmentBytes         = 32 << 20  // of a file of the journal: the largest batch fits
+	SegmentBytesMin      = 256 << 10 // for tests: large batches do not fit
+	PayloadMemoryDefault = 256 << 20 // bytes of payloads in memory
+	KeepFreeDefault      = 256 << 20 // bytes of the file system that the journal leaves free
+)
