@@ -1,16 +1,9 @@
 package queue
 
-import (
-	"fmt"
+import "github.com/ipcd/ipcd/internal/limits"
 
-	"github.com/ipcd/ipcd/internal/limits"
-)
-
-// Apply carries out a record, unless it was before. What a send stores stays invisible until Publish.
-func (q *Queue) Apply(r *Record) {
-	if r.Number <= q.number {
-		return
-	}
+// apply carries out a record. What a send stores stays invisible until Publish, unless it was replayed.
+func (q *Queue) apply(r *Record) {
 	q.number = r.Number
 	q.entering = uint32(r.Number)
 	switch r.kind {
@@ -20,33 +13,28 @@ func (q *Queue) Apply(r *Record) {
 		q.applySettings(r.Settings)
 	case recPause:
 		q.paused = r.paused
+	case recStart:
+		q.applyStart(r)
+	case recKeep, recBase, recIDs, recProducers:
+		// They say how things are: that is news to a queue being loaded alone.
+		if q.loading != nil {
+			q.learn(r)
+		}
 	default:
 		for _, seq := range r.Seqs {
 			if n := q.slots.find(seq); n != 0 {
 				q.applyTo(n, r)
+			} else if q.loading != nil {
+				q.countUnknown(r)
 			}
 		}
 	}
 }
 
-// Replay applies an encoded record, as recovery does: what it stores was committed.
-func (q *Queue) Replay(b []byte) error {
-	r, err := DecodeRecord(b)
-	if err != nil {
-		return err
-	}
-	if r.kind == recSend && r.Number > q.number && (r.First < q.nextSeq || r.First+uint64(len(r.Messages)) < r.First) {
-		return fmt.Errorf("record %d stores messages from sequence %d on: the next is %d", r.Number, r.First, q.nextSeq)
-	}
-	q.Apply(r)
-	q.Publish(q.nextSeq - 1)
-	return nil
-}
-
 func (q *Queue) applySettings(s *Settings) {
 	drops := s.Overflow == DropOldest && q.settings.Overflow != DropOldest
 	q.settings = *s
-	if drops { // the tournament of victims was not kept
+	if drops && q.loading == nil { // the tournament of victims was not kept
 		for k := 1; k < len(q.kinds); k++ {
 			q.rerank(uint32(k))
 		}
@@ -74,11 +62,12 @@ func (q *Queue) applyTo(n uint32, r *Record) {
 			q.enterLeased(n, r.At, millis)
 		}
 	case recRemove:
-		q.countRemoval(s, r.cause)
+		q.countRemoval(r.cause)
 		q.remove(n)
 	case recReturn:
 		if s.state == Leased {
-			q.countFailure(s, r.cause)
+			q.countFailure(r.cause)
+			s.fail(r.cause)
 			q.leave(n)
 			if r.Due > r.At.Wall {
 				q.enterDelayed(n, r.Due)
@@ -88,7 +77,8 @@ func (q *Queue) applyTo(n uint32, r *Record) {
 		}
 	case recBury:
 		if s.state != Buried {
-			q.countFailure(s, r.cause)
+			q.countFailure(r.cause)
+			s.fail(r.cause)
 			q.leave(n)
 			q.enterBuried(n, r.Reason)
 		}
@@ -100,19 +90,36 @@ func (q *Queue) applyTo(n uint32, r *Record) {
 	}
 }
 
-func (q *Queue) countFailure(s *slot, c cause) {
+// countUnknown counts what a record did to a message that a queue being loaded does not know: it went
+// before the oldest record, or is yet to come.
+func (q *Queue) countUnknown(r *Record) {
+	switch r.kind {
+	case recLease:
+		q.stats.Delivered++
+	case recRemove:
+		q.countRemoval(r.cause)
+	case recReturn, recBury:
+		q.countFailure(r.cause)
+	}
+}
+
+// fail counts a failed attempt, if the cause is one.
+func (s *slot) fail(c cause) {
+	if c.fails() && s.attempts < limits.MaxAttemptsMax {
+		s.attempts++
+	}
+}
+
+func (q *Queue) countFailure(c cause) {
 	switch c {
 	case byNack:
 		q.stats.Nacked++
 	case byExpiry:
 		q.stats.LeaseExpired++
 	}
-	if c.fails() && s.attempts < limits.MaxAttemptsMax {
-		s.attempts++
-	}
 }
 
-func (q *Queue) countRemoval(s *slot, c cause) {
+func (q *Queue) countRemoval(c cause) {
 	switch c {
 	case byAck:
 		q.stats.Consumed++
@@ -126,7 +133,7 @@ func (q *Queue) countRemoval(s *slot, c cause) {
 	case byOverflow:
 		q.stats.OverflowDropped++
 	case byDeadLetter, byNack, byExpiry:
-		q.countFailure(s, c)
+		q.countFailure(c)
 		q.stats.DeadLettered++
 	}
 }

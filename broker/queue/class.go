@@ -152,8 +152,12 @@ func (q *Queue) unhold(n uint32) {
 	}
 }
 
-// pushReady puts a message into its class's order.
+// pushReady puts a message into its class's order. While a queue is loaded there is none.
 func (q *Queue) pushReady(n uint32) {
+	if q.loading != nil {
+		q.stats.Ready++
+		return
+	}
 	s := q.slots.at(n)
 	c := q.classes.at(s.class)
 	k := &q.kinds[c.kind]
@@ -187,6 +191,10 @@ func (q *Queue) pushReady(n uint32) {
 
 // pullReady takes a message out of its class's order.
 func (q *Queue) pullReady(n uint32) {
+	if q.loading != nil {
+		q.stats.Ready--
+		return
+	}
 	s := q.slots.at(n)
 	c := q.classes.at(s.class)
 	if s.flags&flagInTree != 0 {

@@ -10,8 +10,8 @@ import (
 
 var errTruncated = errors.New("the record ends too early")
 
-// DecodeRecord reads what Append wrote. Message bodies share memory with b. No length is believed
-// before it was compared with what is there.
+// DecodeRecord reads what Append wrote: messages come without their payloads. No length is believed before
+// it was compared with what is there.
 func DecodeRecord(b []byte) (*Record, error) {
 	d := decoder{b: b}
 	if v := d.byte(); v != recordVersion && d.err == nil {
@@ -26,12 +26,8 @@ func DecodeRecord(b []byte) (*Record, error) {
 		r.Producer = d.string()
 		r.Batch = d.uvarint()
 		r.Count = d.count(limits.BatchMessages)
-		for n := d.count(limits.BatchMessages); n > 0 && d.err == nil; n-- {
-			r.Duplicates = append(r.Duplicates, Duplicate{Index: int(d.uvarint()), Sequence: d.uvarint()})
-		}
-		for n := d.count(limits.BatchMessages); n > 0 && d.err == nil; n-- {
-			r.Messages = append(r.Messages, d.message())
-		}
+		r.Duplicates = d.duplicates()
+		r.Messages = d.messages()
 	case recLease, recTouch:
 		r.Millis = uint32(d.uvarint())
 		r.Seqs = d.seqs()
@@ -52,6 +48,16 @@ func DecodeRecord(b []byte) (*Record, error) {
 		r.Settings = d.settings()
 	case recPause:
 		r.paused = d.byte() != 0
+	case recKeep:
+		r.kept = d.kept()
+	case recBase:
+		r.base = d.base()
+	case recIDs:
+		r.ids = d.ids()
+	case recProducers:
+		r.producers = d.producers()
+	case recStart:
+		r.start = restart{clean: d.byte() != 0, epoch: uint32(d.uvarint()), shift: d.varint()}
 	default:
 		d.fail(fmt.Errorf("unknown kind of record %d", r.kind))
 	}
@@ -104,7 +110,24 @@ func (d *decoder) varint() int64 {
 	return v
 }
 
-// count reads the number of elements that follow: each takes at least a byte.
+func (d *decoder) duplicates() (all []Duplicate) {
+	for n := d.countOf(limits.BatchMessages, 2); n > 0 && d.err == nil; n-- {
+		all = append(all, Duplicate{Index: int(d.uvarint()), Sequence: d.uvarint()})
+	}
+	return all
+}
+
+// countOf reads the number of elements that follow and take at least so many bytes each.
+func (d *decoder) countOf(limit, shortest int) int {
+	n := d.count(limit)
+	if n > len(d.b)/shortest {
+		d.fail(errTruncated)
+		return 0
+	}
+	return n
+}
+
+// count reads the number of elements that follow: at most limit.
 func (d *decoder) count(limit int) int {
 	v := d.uvarint()
 	if v > uint64(limit) {
@@ -144,30 +167,4 @@ func (d *decoder) seqs() []uint64 {
 		}
 	}
 	return seqs
-}
-
-func (d *decoder) message() storedMessage {
-	flags := d.byte()
-	m := storedMessage{typ: int64(d.uvarint()), priority: uint16(d.uvarint()), charge: int(d.uvarint())}
-	if flags&1 != 0 {
-		m.due = d.varint()
-	}
-	if flags&2 != 0 {
-		m.expires = d.varint()
-	}
-	if flags&4 != 0 {
-		if len(d.b) < len(m.id) {
-			d.fail(errTruncated)
-		}
-		m.hasID = true
-		d.b = d.b[copy(m.id[:], d.b):]
-	}
-	if flags&8 != 0 {
-		m.extras = d.bytes()
-	}
-	m.body = d.bytes()
-	if m.charge < len(m.body) || m.charge >= 1<<chargeBits {
-		d.fail(fmt.Errorf("a message of %d bytes charged %d", len(m.body), m.charge))
-	}
-	return m
 }

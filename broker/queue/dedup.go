@@ -27,6 +27,10 @@ type dedup struct {
 	start  uint64                    // place of the oldest entry that is remembered
 	end    uint64                    // place of the next
 	tables [dedupShards]dedupTable
+	// Which generation of the journal holds what, in the order of places; those behind the last were not
+	// stamped yet.
+	extents []idExtent
+	kept    bool // some extents were emitted again and not stamped yet
 }
 
 type dedupEntry struct {

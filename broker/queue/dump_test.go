@@ -5,16 +5,21 @@ import (
 	"strings"
 )
 
-// dump writes all of a queue that its records determine. Ids and producers that were to be forgotten
-// by a time are left out: forgetting is not recorded.
-func dump(q *Queue, idsBefore, producersBefore int64) string {
+// dump writes all of a queue that its records determine. Ids and producers of before a time, which may
+// have been forgotten, are left out: forgetting is not recorded.
+func dump(q *Queue, t *tape, idsBefore, producersBefore int64) string {
 	var b strings.Builder
 	stats := q.stats
 	stats.Duplicates, stats.Peeked = 0, 0
-	fmt.Fprintf(&b, "number %d next %d published %d paused %v\n%+v\n%+v\n", q.number, q.nextSeq, q.published, q.paused, q.settings, stats)
+	fmt.Fprintf(&b, "%s %d epoch %d secret %d number %d next %d published %d reserved %d live bytes %d paused %v\n%+v\n%+v\n",
+		q.name, q.CreatedAt, q.epoch, q.secret, q.number, q.nextSeq, q.published, q.reserved, q.liveBytes, q.paused, q.settings, stats)
 	eachSlot(q, func(n uint32, s *slot) {
+		payload, ok := q.payload(s)
+		if !ok {
+			payload = t.payloads[s.ref.place()]
+		}
 		var d Delivery
-		q.fill(&d, s, &bodyBuffer{}, 1, 0)
+		q.fill(&d, s, payload, &bodyBuffer{}, 1, 0)
 		var t timer
 		if s.timer != 0 {
 			t = *q.timers.at(s.timer)
@@ -28,8 +33,8 @@ func dump(q *Queue, idsBefore, producersBefore int64) string {
 		case Leased:
 			lease = s.left
 		}
-		fmt.Fprintf(&b, "%d %v delivery %d due %d expires %d lease %d charge %d why %q: %+v\n",
-			s.seq, s.state, s.delivery, t.due, t.expires, lease, s.ref.charge(), why, d)
+		fmt.Fprintf(&b, "%d %v delivery %d due %d expires %d lease %d charge %d damaged %v why %q: %+v\n",
+			s.seq, s.state, s.delivery, t.due, t.expires, lease, s.ref.charge(), s.flags&flagDamaged != 0, why, normal(d))
 	})
 	b.WriteString("order")
 	q.scanReady(ReadyCursor{}, 0, q.published, 1<<40, func(n uint32, s *slot) bool {
@@ -37,18 +42,21 @@ func dump(q *Queue, idsBefore, producersBefore int64) string {
 		return true
 	})
 	b.WriteString("\nids")
-	old := true
 	for place := q.ids.start; place < q.ids.end; place++ {
-		e := q.ids.entry(place)
-		if old = old && e.at < idsBefore; !old {
+		if e := q.ids.entry(place); e.at >= idsBefore {
 			fmt.Fprintf(&b, " %x=%d@%d", e.digest[:4], e.seq, e.at)
 		}
 	}
 	b.WriteString("\n")
-	old = true
 	for p := q.producers.oldest; p != nil; p = p.next {
-		if old = old && p.sentAt < producersBefore; !old {
-			fmt.Fprintf(&b, "producer %q %d %+v\n", p.id, p.sentAt, p.answers)
+		if p.sentAt >= producersBefore {
+			fmt.Fprintf(&b, "producer %q %d %d:", p.id, p.sentAt, p.sentIn)
+			for _, a := range p.answers {
+				if a.stored.SentAt >= producersBefore {
+					fmt.Fprintf(&b, " %+v", a)
+				}
+			}
+			b.WriteString("\n")
 		}
 	}
 	return b.String()

@@ -48,7 +48,7 @@ func TestManyProducersKeepFewerAnswersEach_S9(t *testing.T) {
 	var p producers
 	for id := range 5000 {
 		for batch := range uint64(256) {
-			p.remember(fmt.Sprint(id), batch+1, Stored{First: batch, SentAt: 1})
+			p.remember(fmt.Sprint(id), batch+1, Stored{First: batch, SentAt: 1}, batch+1)
 		}
 	}
 	if most := 1<<20 + 5000*32; p.answers > most {

@@ -17,6 +17,7 @@ func at(d time.Duration) Instant {
 // newQueue is a queue with default settings, changed by edit.
 func newQueue(edit func(*Settings)) *Queue {
 	s := Default(0, 0)
+	s.Durability = Journal
 	if edit != nil {
 		edit(&s)
 	}

@@ -24,6 +24,8 @@ type index struct {
 	ids     []uint32
 	first   int
 	dropped int // zeros in ids[first:]
+	// Pages with keys below the last that came after it, by key: only while a queue is loaded.
+	late map[uint64]uint32
 }
 
 // at returns the slot of that number, which must be in use.
@@ -31,11 +33,15 @@ func (x *index) at(n uint32) *slot {
 	return &x.pages[n/pageSlots].slots[n%pageSlots]
 }
 
-// add makes a slot for a sequence above all that were added before.
+// add makes a slot for a sequence that has none: above all that were added before, or the directory is
+// not complete until settleLate.
 func (x *index) add(seq uint64) (uint32, *slot) {
 	key := seq / pageSlots
 	last := len(x.keys) - 1
 	if last < x.first || x.keys[last] != key {
+		if last >= x.first && key < x.keys[last] {
+			return x.addLate(key, seq)
+		}
 		if last >= x.first && x.live[x.ids[last]] == 0 {
 			x.drop(last)
 		}
@@ -44,7 +50,11 @@ func (x *index) add(seq uint64) (uint32, *slot) {
 		x.ids = append(x.ids, x.open())
 		last = len(x.keys) - 1
 	}
-	id := x.ids[last]
+	return x.take(x.ids[last], seq)
+}
+
+// take makes a slot in a page.
+func (x *index) take(id uint32, seq uint64) (uint32, *slot) {
 	x.live[id]++
 	s := &x.pages[id].slots[seq%pageSlots]
 	*s = slot{seq: seq}
@@ -59,6 +69,10 @@ func (x *index) remove(n uint32) {
 	s.seq = 0
 	x.live[id]--
 	if x.live[id] == 0 && key != x.keys[len(x.keys)-1] {
+		if _, late := x.late[key]; late {
+			x.dropLate(key)
+			return
+		}
 		i, _ := x.search(key)
 		x.drop(i)
 	}
@@ -88,12 +102,7 @@ func (x *index) open() uint32 {
 
 // drop gives up the page at a place of the directory.
 func (x *index) drop(i int) {
-	id := x.ids[i]
-	if len(x.spares) < sparePages { // its slots are all free
-		x.spares = append(x.spares, x.pages[id])
-	}
-	x.pages[id] = nil
-	x.vacant = append(x.vacant, id)
+	x.shut(x.ids[i])
 	x.ids[i] = 0
 	x.dropped++
 	for x.first < len(x.ids) && x.ids[x.first] == 0 {
@@ -102,16 +111,45 @@ func (x *index) drop(i int) {
 	}
 }
 
+// shut gives up a page whose slots are all free.
+func (x *index) shut(id uint32) {
+	if len(x.spares) < sparePages {
+		x.spares = append(x.spares, x.pages[id])
+	}
+	x.pages[id] = nil
+	x.vacant = append(x.vacant, id)
+}
+
 // find returns the slot of a sequence, 0 if there is none.
 func (x *index) find(seq uint64) uint32 {
-	i, ok := x.search(seq / pageSlots)
-	if !ok || x.ids[i] == 0 || seq == 0 { // 0 is nobody's, and marks free slots
+	var id uint32
+	if i, ok := x.search(seq / pageSlots); ok {
+		id = x.ids[i]
+	}
+	if id == 0 {
+		if id = x.late[seq/pageSlots]; id == 0 {
+			return 0
+		}
+	}
+	if x.pages[id].slots[seq%pageSlots].seq != seq || seq == 0 { // 0 is nobody's, and marks free slots
 		return 0
 	}
-	if x.pages[x.ids[i]].slots[seq%pageSlots].seq != seq {
-		return 0
+	return id*pageSlots + uint32(seq%pageSlots)
+}
+
+// lowest is the lowest sequence that has a slot, 0 if there is none.
+func (x *index) lowest() uint64 {
+	for _, id := range x.ids[x.first:] {
+		if x.live[id] == 0 {
+			continue
+		}
+		for i := range x.pages[id].slots {
+			if seq := x.pages[id].slots[i].seq; seq != 0 {
+				return seq
+			}
+		}
 	}
-	return x.ids[i]*pageSlots + uint32(seq%pageSlots)
+	return 0
 }
 
 // search returns the place of a key in the directory, or of the first key above it. Where no keys are

@@ -9,7 +9,7 @@ import (
 func checkInvariants(q *Queue) error {
 	for _, check := range []func(*Queue) error{
 		indexInvariants, slotInvariants, classInvariants, tournamentInvariants, wheelInvariants, buriedInvariants,
-		slabInvariants, dedupInvariants, producerInvariants,
+		slabInvariants, fetchInvariants, dedupInvariants, producerInvariants,
 	} {
 		if err := check(q); err != nil {
 			return err
@@ -97,7 +97,7 @@ func eachSlot(q *Queue, visit func(n uint32, s *slot)) {
 
 func slotInvariants(q *Queue) error {
 	var counts [numStates]int64
-	var charged int64
+	var charged, live int64
 	timers := 0
 	var err error
 	fail := func(format string, args ...any) {
@@ -108,6 +108,7 @@ func slotInvariants(q *Queue) error {
 	eachSlot(q, func(n uint32, s *slot) {
 		counts[s.state]++
 		charged += int64(s.ref.charge())
+		live += s.ref.liveBytes()
 		if q.slots.find(s.seq) != n {
 			fail("sequence %d is not found", s.seq)
 		}
@@ -144,6 +145,9 @@ func slotInvariants(q *Queue) error {
 	}
 	if charged != st.Bytes {
 		return fmt.Errorf("messages of %d bytes, counter %d", charged, st.Bytes)
+	}
+	if live != q.liveBytes {
+		return fmt.Errorf("%d live bytes, counter %d", live, q.liveBytes)
 	}
 	if timers != q.timers.live {
 		return fmt.Errorf("%d messages have timers, %d exist", timers, q.timers.live)
@@ -390,6 +394,9 @@ func slabInvariants(q *Queue) error {
 	live := make([]int, len(p.all))
 	var err error
 	eachSlot(q, func(n uint32, s *slot) {
+		if s.ref.onDisk() {
+			return
+		}
 		id := s.ref.slab()
 		if int(id) >= len(p.all) || id == 0 || p.all[id].buf == nil {
 			err = fmt.Errorf("payload of %d lies in slab %d, which there is not", s.seq, id)
@@ -421,6 +428,39 @@ func slabInvariants(q *Queue) error {
 	return nil
 }
 
+// fetchInvariants checks that what is cached and asked for has messages.
+func fetchInvariants(q *Queue) error {
+	places := map[Place]uint64{}
+	var err error
+	eachSlot(q, func(n uint32, s *slot) {
+		if !s.ref.onDisk() {
+			return
+		}
+		p := s.ref.place()
+		if other, taken := places[p]; taken && p != 0 {
+			err = fmt.Errorf("the payloads of %d and %d both lie at place %d", other, s.seq, p)
+		}
+		places[p] = s.seq
+	})
+	f := &q.fetch
+	size := 0
+	for p, payload := range f.cache {
+		if places[p] == 0 {
+			err = fmt.Errorf("place %d is cached and has no message", p)
+		}
+		size += len(payload) + cacheEntry
+	}
+	if size != f.cacheBytes || size > cacheBytes && len(f.cache) > 1 {
+		err = fmt.Errorf("%d bytes are cached, counter %d", size, f.cacheBytes)
+	}
+	for p, asked := range f.pending {
+		if places[p] != asked.seq {
+			err = fmt.Errorf("place %d is asked for %d, and belongs to %d", p, asked.seq, places[p])
+		}
+	}
+	return err
+}
+
 func dedupInvariants(q *Queue) error {
 	d := &q.ids
 	used := 0
@@ -439,6 +479,13 @@ func dedupInvariants(q *Queue) error {
 	if used != d.len() || d.base > d.start || d.start > d.end {
 		return fmt.Errorf("dedup: %d ids in tables, %d in order", used, d.len())
 	}
+	end := uint64(0)
+	for i, e := range d.extents {
+		if e.end <= end || e.end > d.end || i > 0 && e.gen == d.extents[i-1].gen {
+			return fmt.Errorf("dedup: extents %+v of places %d to %d", d.extents, d.start, d.end)
+		}
+		end = e.end
+	}
 	for place := d.start; place < d.end; place++ {
 		e := d.entry(place)
 		if seq, ok := d.find(e.digest); !ok || seq != e.seq {
@@ -453,7 +500,7 @@ func producerInvariants(q *Queue) error {
 	count, duplicates := 0, 0
 	var prev *producer
 	for x := p.oldest; x != nil; x = x.next {
-		if x.prev != prev || p.byID[x.id] != x {
+		if x.prev != prev || p.byID[x.id] != x || p.table[x.number] != x {
 			return fmt.Errorf("producers: %q is linked wrongly", x.id)
 		}
 		for i, a := range x.answers {
@@ -464,6 +511,9 @@ func producerInvariants(q *Queue) error {
 		}
 		prev = x
 		count++
+	}
+	if len(p.table) != count+len(p.vacant) {
+		return fmt.Errorf("producers: %d in a table of %d with %d vacant", count, len(p.table), len(p.vacant))
 	}
 	if prev != p.newest || count != len(p.byID) || duplicates != p.duplicates {
 		return fmt.Errorf("producers: %d linked, %d known, %d duplicates (counter %d)", count, len(p.byID), duplicates, p.duplicates)

@@ -3,7 +3,6 @@ package queue
 import (
 	"time"
 
-	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -19,8 +18,8 @@ type LeaseRequest struct {
 }
 
 // Lease hands out ready messages in the order of receipt and appends them to out. If the first is larger
-// than MaxBody the error is BUFFER_TOO_SMALL and nothing changes; a later one that is ends the batch.
-// A paused queue hands out nothing. Bodies are copies.
+// than MaxBody the error is BUFFER_TOO_SMALL and nothing changes; a later one that is ends the batch, as
+// does one whose payload is missing. A paused queue hands out nothing. Bodies are copies.
 func (q *Queue) Lease(now Instant, l LeaseRequest, out []Delivery) ([]Delivery, error) {
 	if q.paused || q.stats.Ready == 0 {
 		return out, nil
@@ -42,7 +41,16 @@ func (q *Queue) Lease(now Instant, l LeaseRequest, out []Delivery) ([]Delivery, 
 	bytes := 0
 	for ; n != 0 && len(r.Seqs) < l.Max; n = q.first(l.Selector) {
 		s := q.slots.at(n)
-		size := q.bodySize(s)
+		payload, ok := q.payload(s)
+		if !ok {
+			q.wantFrom(n)
+			break
+		}
+		if s.flags&flagDamaged != 0 {
+			q.buryDamaged(now, n)
+			continue
+		}
+		size := q.bodySize(s, payload)
 		if l.MaxBody > 0 && size > l.MaxBody && !l.Truncate {
 			if len(r.Seqs) == 0 {
 				return out, reason.New(reason.BufferTooSmall, "message %d has a body of %d bytes and the receiver takes %d: receive with a larger buffer, or ask for truncation", s.seq, size, l.MaxBody)
@@ -55,97 +63,84 @@ func (q *Queue) Lease(now Instant, l LeaseRequest, out []Delivery) ([]Delivery, 
 		r.Seqs = append(r.Seqs, s.seq)
 		out = append(out, Delivery{})
 		d := &out[len(out)-1]
-		q.fill(d, s, &bodies, min(l.Max-len(r.Seqs)+1, int(q.stats.Ready)), l.MaxBody)
+		q.fill(d, s, payload, &bodies, min(l.Max-len(r.Seqs)+1, int(q.stats.Ready)), l.MaxBody)
+		if s.ref.onDisk() {
+			q.fetch.drop(s.ref.place()) // it may not be needed again for long
+		}
 		q.applyTo(n, r)
 		if !l.Consume {
 			q.stamp(d, s, r)
 		}
 	}
-	q.number++
-	r.Number = q.number
-	q.emit()
+	if len(r.Seqs) > 0 {
+		q.number++
+		r.Number = q.number
+		q.emit()
+	}
 	return out, nil
 }
 
-// LeaseOne leases the message with that sequence, if it is ready, without an end.
+// wantFrom notes the payload of a ready message that was to be handed out, and those that follow.
+func (q *Queue) wantFrom(n uint32) {
+	s := q.slots.at(n)
+	q.want(s)
+	next := s.right
+	if s.flags&flagInTree != 0 {
+		next = q.classes.at(s.class).head
+	}
+	for range fetchMessages {
+		if next == 0 || !q.wantAhead(q.slots.at(next)) {
+			return
+		}
+		next = q.slots.at(next).right
+	}
+}
+
+// buryDamaged sets aside a message whose payload can not be read. The scratch record may be in use.
+func (q *Queue) buryDamaged(now Instant, n uint32) {
+	q.issue(&Record{kind: recBury, cause: byBury, At: now, Reason: reasonDamaged, Seqs: []uint64{q.slots.at(n).seq}})
+}
+
+// LeaseOne leases the message with that sequence, if it is ready and its payload is not missing, without
+// an end.
 func (q *Queue) LeaseOne(now Instant, seq uint64) (Delivery, bool) {
 	n := q.slots.find(seq)
 	if n == 0 || q.paused || q.slots.at(n).state != Ready {
 		return Delivery{}, false
 	}
+	s := q.slots.at(n)
+	payload, ok := q.payload(s)
+	if !ok {
+		q.wantFrom(n)
+		return Delivery{}, false
+	}
+	if s.flags&flagDamaged != 0 {
+		q.buryDamaged(now, n)
+		return Delivery{}, false
+	}
+	var d Delivery
+	q.fill(&d, s, payload, &bodyBuffer{}, 1, 0)
+	if s.ref.onDisk() {
+		q.fetch.drop(s.ref.place())
+	}
 	r := q.begin(recLease, now)
 	r.Seqs = append(r.Seqs, seq)
 	q.commit()
-	s := q.slots.at(n)
-	var d Delivery
-	q.fill(&d, s, &bodyBuffer{}, 1, 0)
 	q.stamp(&d, s, r)
 	return d, true
 }
 
-// Fit finds the first ready message, in the order of receipt, that the selector chooses and whose body
-// has at most maxBody bytes, looking at about limits.PeekScan messages from the cursor on (the zero
-// cursor: from the first). big are the others that were met for the first time. If none was found and
-// more is false there is none.
-func (q *Queue) Fit(sel Selector, maxBody int, from ReadyCursor) (seq uint64, next ReadyCursor, big int, more bool) {
-	n := q.first(sel)
-	if n == 0 {
-		return 0, from, 0, false
-	}
-	if s := q.slots.at(n); q.bodySize(s) <= maxBody {
-		return s.seq, from, 0, false
-	}
-	wanted := sel
-	if sel.Kind == LowestUpTo { // one type after the other
-		if from.typ == 0 {
-			from.typ = q.kinds[q.lowest.first()].typ
-		}
-		wanted = Selector{Kind: TypeIs, Type: from.typ}
-	}
-	next, more = q.scanReady(from, 0, q.published, limits.PeekScan, func(n uint32, s *slot) bool {
-		if !wanted.Matches(q.kinds[q.classes.at(s.class).kind].typ) {
-			return true
-		}
-		if q.bodySize(s) <= maxBody {
-			seq = s.seq
-			return false
-		}
-		if s.flags&flagTooBig == 0 {
-			s.flags |= flagTooBig
-			big++
-		}
-		return true
-	})
-	next.typ = from.typ
-	if seq == 0 && !more && sel.Kind == LowestUpTo {
-		typ := q.nextReadyType(from.typ, sel.Type)
-		return 0, ReadyCursor{typ: typ}, big, typ != 0
-	}
-	return seq, next, big, more && seq == 0
-}
-
-// nextReadyType is the lowest type with ready messages above after and up to last, 0 if there is none.
-func (q *Queue) nextReadyType(after, last int64) int64 {
-	best := int64(0)
-	for i := range q.kinds {
-		if k := &q.kinds[i]; k.ready > 0 && k.typ > after && k.typ <= last && (best == 0 || k.typ < best) {
-			best = k.typ
-		}
-	}
-	return best
-}
-
-// bodySize is the length of a message's body.
-func (q *Queue) bodySize(s *slot) int {
+// bodySize is the length of the body in a message's payload.
+func (q *Queue) bodySize(s *slot, payload []byte) int {
 	if s.flags&flagExtras == 0 {
-		return s.ref.charge()
+		return len(payload)
 	}
-	return extrasBodySize(q.payloads.load(s.ref))
+	return extrasBodySize(payload)
 }
 
-// fill describes a message for the outside. Body and headers go to bodies; more is how many messages
-// of this kind are expected, maxBody where to cut (0: not).
-func (q *Queue) fill(d *Delivery, s *slot, bodies *bodyBuffer, more, maxBody int) {
+// fill describes a message with its payload for the outside. Body and headers go to bodies; more is how
+// many messages of this kind are expected, maxBody where to cut (0: not).
+func (q *Queue) fill(d *Delivery, s *slot, payload []byte, bodies *bodyBuffer, more, maxBody int) {
 	c := q.classes.at(s.class)
 	d.Type, d.Priority = q.kinds[c.kind].typ, c.priority
 	d.Sequence, d.SentAt, d.Attempts = s.seq, s.sentAt, int(s.attempts)
@@ -154,7 +149,6 @@ func (q *Queue) fill(d *Delivery, s *slot, bodies *bodyBuffer, more, maxBody int
 			d.TTL = time.Duration(expires - s.sentAt)
 		}
 	}
-	payload := q.payloads.load(s.ref)
 	if s.flags&flagExtras != 0 {
 		payload = decodeExtras(bodies.copy(payload, more), &d.Message)
 		d.Body = payload

@@ -125,7 +125,7 @@ func TestReceiptHoldsForItsDeliveryAlone_S13(t *testing.T) {
 			r.Check = receiptCheck(q.secret, r)
 			stale[what] = r
 		}
-		before := dump(q, 0, 0)
+		before := dump(q, nil, 0, 0)
 		for what, r := range stale {
 			run := q.Begin(at(0), nil)
 			if err := action(run, r); reason.Of(err) != reason.StaleReceipt {
@@ -133,7 +133,7 @@ func TestReceiptHoldsForItsDeliveryAlone_S13(t *testing.T) {
 			}
 			run.End()
 		}
-		want(t, "queue after "+name, dump(q, 0, 0), before)
+		want(t, "queue after "+name, dump(q, nil, 0, 0), before)
 	}
 	run := other.Begin(at(0), nil)
 	wantReason(t, run.Ack(second.Receipt), reason.StaleReceipt)
@@ -156,18 +156,14 @@ func TestStaleReceiptSpoilsNoOther_S13(t *testing.T) {
 }
 
 func TestReceiptIsStaleInNextEpoch_S13(t *testing.T) {
-	var records [][]byte
 	q := newQueue(nil)
-	q.Emit = func(r *Record) { records = append(records, r.Append(nil)) }
+	journal := newTape(q, at(0))
 	send(t, q, at(0), text("a"))
 	d := one(t, q, at(0))
-	for epoch, r := range map[uint32]reason.Reason{1: "", 2: reason.StaleReceipt} {
-		again := New(1, "/q", epoch, 0x5eed, Default(0, 0))
-		for _, b := range records {
-			if err := again.Replay(b); err != nil {
-				t.Fatal(err)
-			}
-		}
+	for clean, r := range map[bool]reason.Reason{true: "", false: reason.StaleReceipt} {
+		again := journal.loaded(t)
+		again.Restart(at(0), clean, at(0))
+		want(t, "ready again", again.ReadyLen() == 1, !clean)
 		run := again.Begin(at(0), nil)
 		wantReason(t, run.Ack(d.Receipt), r)
 		run.End()
@@ -533,11 +529,11 @@ func TestMessageTooLargeForReceiverStays_S19(t *testing.T) {
 		l.MaxBytes, l.Max = 100, 10
 		return q.Lease(at(0), l, nil)
 	}
-	before := dump(q, 0, 0)
+	before := dump(q, nil, 0, 0)
 	got, err := lease(LeaseRequest{MaxBody: 8})
 	wantReason(t, err, reason.BufferTooSmall)
 	want(t, "received", len(got), 0)
-	want(t, "queue", dump(q, 0, 0), before)
+	want(t, "queue", dump(q, nil, 0, 0), before)
 	for _, d := range receive(t, q, at(0), 1, Selector{}) {
 		ack(t, q, at(0), d)
 	}

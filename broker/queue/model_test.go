@@ -145,8 +145,8 @@ func (m *model) send(now Instant, b Batch) (Stored, *reason.Error) {
 		lowest = min(lowest, x.Priority)
 		fresh = append(fresh, y)
 	}
-	for b.Producer != "" && len(m.producers) > 0 && m.producers[0].sentAt < now.Wall-int64(limits.ProducerWindow) {
-		m.producers = m.producers[1:]
+	if b.Producer != "" {
+		m.forgetProducers(now)
 	}
 	if len(fresh) > 0 {
 		if int64(len(fresh)) > m.s.MaxMessages || bytes > m.s.MaxBytes {
@@ -191,6 +191,12 @@ func (m *model) producer(id string) *modelProducer {
 		}
 	}
 	return nil
+}
+
+func (m *model) forgetProducers(now Instant) {
+	for len(m.producers) > 0 && m.producers[0].sentAt < now.Wall-int64(limits.ProducerWindow) {
+		m.producers = m.producers[1:]
+	}
 }
 
 func (m *model) forgetIDs(now Instant) {
@@ -381,6 +387,18 @@ func (m *model) deadLetter(now Instant, x *modelMessage, why, detail string, dea
 	}
 	m.move(x, Buried)
 	x.why = detail
+}
+
+// restart is what becomes of leases when the daemon starts anew.
+func (m *model) restart(stopped, now Instant, clean bool) {
+	for _, x := range m.in(Leased) {
+		if clean && x.lease != 0 {
+			wallEnd := stopped.Wall + x.ends - stopped.Mono
+			x.ends = max(now.Mono+wallEnd-now.Wall, 1)
+		} else {
+			m.move(x, Ready)
+		}
+	}
 }
 
 // isDue says whether time has something to do with the message.

@@ -35,6 +35,9 @@ type Peeker struct {
 	passing bool
 	passed  uint64 // sequence to go on from
 	nearest []deadlineKey
+	showing bool // the nearest were found, and are being shown
+	all     bool // there are no others
+	stop    halt // of this step
 	bodies  bodyBuffer
 	bytes   int
 }
@@ -99,11 +102,13 @@ func (p *Peeker) Cursor() string {
 // Last is the highest sequence that was visible when the first page began.
 func (p *Peeker) Last() uint64 { return p.last }
 
-// Step looks at about limits.PeekScan messages of the queue. It reports true when the page is done.
+// Step looks at about limits.PeekScan messages of the queue. It reports true when the page is done. It
+// stops before a message whose payload is missing, and goes on with it when it is called again.
 func (p *Peeker) Step(q *Queue, now Instant) bool {
 	if p.full() {
 		return true
 	}
+	p.stop = halt{}
 	if !p.begun {
 		p.begun, p.number, p.last = true, q.number, q.published
 	}
@@ -112,12 +117,22 @@ func (p *Peeker) Step(q *Queue, now Instant) bool {
 	}
 	switch p.state {
 	case Ready:
-		var more bool
-		p.ready, more = q.scanReady(p.ready, p.Filter.MinSequence, p.lastWanted(), limits.PeekScan, func(n uint32, s *slot) bool {
-			p.show(q, s, now)
-			return !p.full()
+		var stopped ReadyCursor
+		next, more := q.scanReady(p.ready, p.Filter.MinSequence, p.lastWanted(), limits.PeekScan, func(n uint32, s *slot) bool {
+			before := p.stop.seq
+			goOn := p.show(q, s, now)
+			if before == 0 && p.stop.seq != 0 {
+				stopped = ReadyCursor{set: true, priority: q.classes.at(s.class).priority, seq: s.seq}
+			}
+			return goOn
 		})
-		if !more {
+		switch {
+		case stopped.set:
+			p.ready = stopped
+		case more:
+			p.ready = next
+		default:
+			p.ready = next
 			p.advance()
 		}
 	case Delayed:
@@ -142,7 +157,7 @@ func (p *Peeker) full() bool { return len(p.Page) >= p.Max || p.bytes >= limits.
 
 func (p *Peeker) advance() {
 	p.state++
-	p.after, p.passing, p.nearest = deadlineKey{}, false, nil
+	p.after, p.passing, p.nearest, p.showing = deadlineKey{}, false, nil, false
 }
 
 func (p *Peeker) stepBuried(q *Queue, now Instant) {
@@ -150,31 +165,75 @@ func (p *Peeker) stepBuried(q *Queue, now Instant) {
 	last := p.lastWanted()
 	done := q.slots.treeWalk(q.buried, max(p.after.seq, p.Filter.MinSequence), func(n uint32, s *slot) bool {
 		if s.seq > last {
-			p.advance()
+			if p.stop.seq == 0 {
+				p.advance()
+			}
 			return false
 		}
 		if seen == limits.PeekScan || p.full() {
 			return false
 		}
 		seen++
-		p.after.seq = s.seq + 1
-		p.show(q, s, now)
-		return true
+		goOn := p.show(q, s, now)
+		if p.stop.seq == 0 {
+			p.after.seq = s.seq + 1
+		}
+		return goOn
 	})
-	if done && !p.full() {
+	if done && !p.full() && p.stop.seq == 0 {
 		p.advance()
 	}
 }
 
+// peekNearest is how many of the nearest are looked at together where only their headers tell which of
+// them are wanted.
+const peekNearest = 256
+
 // stepByDeadline shows the members of a wheel in order.
 func (p *Peeker) stepByDeadline(q *Queue, w *wheel, now Instant) {
+	if !p.showing && !p.findNearest(q, w) {
+		return
+	}
+	for i, k := range p.nearest {
+		if p.full() {
+			p.nearest = p.nearest[i:]
+			return
+		}
+		if n := q.slots.find(k.seq); n != 0 && q.slots.at(n).state == p.state {
+			goOn := p.show(q, q.slots.at(n), now)
+			if !goOn && p.stop.seq != 0 {
+				break
+			}
+		}
+		if p.stop.seq == 0 {
+			p.after = k
+		}
+	}
+	if p.stop.seq != 0 { // from there on
+		at := slices.IndexFunc(p.nearest, func(k deadlineKey) bool { return k.seq == p.stop.seq })
+		p.nearest = p.nearest[at:]
+		return
+	}
+	p.showing = false
+	if p.all {
+		p.advance()
+	}
+}
+
+// findNearest finds the members of a wheel that come next. It reports false if it has to go on in another step.
+func (p *Peeker) findNearest(q *Queue, w *wheel) bool {
 	if !p.passing && w.count > limits.PeekScan {
 		p.passing, p.passed, p.nearest = true, p.Filter.MinSequence, nil
 	}
+	cheap := p.Filter
+	cheap.Headers = nil
 	room := p.Max - len(p.Page)
+	if len(p.Filter.Headers) > 0 {
+		room = max(room, peekNearest)
+	}
 	consider := func(n uint32, s *slot) {
 		k := deadlineKey{q.timers.at(s.timer).due, s.seq}
-		if k.compare(p.after) <= 0 || !p.wants(q, s) || len(p.nearest) == room && k.compare(p.nearest[room-1]) > 0 {
+		if k.compare(p.after) <= 0 || p.wants(q, s, &cheap) != meant || len(p.nearest) == room && k.compare(p.nearest[room-1]) > 0 {
 			return
 		}
 		at, _ := slices.BinarySearchFunc(p.nearest, k, deadlineKey.compare)
@@ -191,30 +250,18 @@ func (p *Peeker) stepByDeadline(q *Queue, w *wheel, now Instant) {
 			return true
 		})
 		if p.passed != 0 {
-			return
+			return false
 		}
 	} else {
 		p.nearest = nil
 		q.wheelEach(w, func(n uint32) { consider(n, q.slots.at(n)) })
 	}
-	p.passing = false
-	all := len(p.nearest) < room
-	for _, k := range p.nearest {
-		if p.full() {
-			return
-		}
-		p.after = k
-		if n := q.slots.find(k.seq); n != 0 && q.slots.at(n).state == p.state {
-			p.show(q, q.slots.at(n), now)
-		}
-	}
-	if all {
-		p.advance()
-	}
+	p.passing, p.showing, p.all = false, true, len(p.nearest) < room
+	return true
 }
 
-// wants reports whether a message is to be shown.
-func (p *Peeker) wants(q *Queue, s *slot) bool {
+// wants says whether a message is to be shown.
+func (p *Peeker) wants(q *Queue, s *slot, f *Filter) verdict {
 	entered := uint32(p.number)
 	switch s.state {
 	case Delayed, Leased:
@@ -224,33 +271,53 @@ func (p *Peeker) wants(q *Queue, s *slot) bool {
 	}
 	// Low bits alone are known, so only the records since the peek began count as later.
 	later := uint64(entered - uint32(p.number))
-	return s.seq <= p.last && (later == 0 || later > q.number-p.number) && q.matches(s, &p.Filter)
+	if s.seq > p.last || later != 0 && later <= q.number-p.number {
+		return unmeant
+	}
+	return q.matches(s, f)
 }
 
-// show adds a message to the page, if it is wanted.
-func (p *Peeker) show(q *Queue, s *slot, now Instant) {
-	if !p.wants(q, s) {
-		return
+// show adds a message to the page, if it is wanted. Where its payload is missing, and behind that, it only
+// notes what to read. It reports whether there is use in going on.
+func (p *Peeker) show(q *Queue, s *slot, now Instant) bool {
+	v := p.wants(q, s, &p.Filter)
+	if v == unmeant {
+		return true
+	}
+	payload, ok := q.payload(s)
+	if !ok {
+		return p.stop.at(q, s) && len(q.fetch.missing) < p.Max-len(p.Page)
+	}
+	if p.stop.seq != 0 {
+		return true
 	}
 	p.Page = append(p.Page, Peeked{State: s.state})
 	m := &p.Page[len(p.Page)-1]
-	q.fill(&m.Delivery, s, &p.bodies, min(p.Max-len(p.Page)+1, int(q.Len())), p.MaxBody)
+	q.fill(&m.Delivery, s, payload, &p.bodies, min(p.Max-len(p.Page)+1, int(q.Len())), p.MaxBody)
 	p.bytes += len(m.Body)
-	if s.timer == 0 {
-		return
+	p.describe(q, s, m, now)
+	return !p.full()
+}
+
+// describe adds what a message's state says.
+func (p *Peeker) describe(q *Queue, s *slot, m *Peeked, now Instant) {
+	if s.timer != 0 {
+		t := q.timers.at(s.timer)
+		m.Expires = t.expires
+		switch s.state {
+		case Delayed:
+			m.Due = t.due
+		case Leased:
+			if s.left != 0 {
+				m.LeaseEnds = now.Wall + t.due - now.Mono
+			}
+		case Buried:
+			if t.due != 0 {
+				m.BuryReason = q.reasons.all[t.due].text
+			}
+		}
 	}
-	t := q.timers.at(s.timer)
-	m.Expires = t.expires
-	switch s.state {
-	case Delayed:
-		m.Due = t.due
-	case Leased:
-		if s.left != 0 {
-			m.LeaseEnds = now.Wall + t.due - now.Mono
-		}
-	case Buried:
-		if t.due != 0 {
-			m.BuryReason = q.reasons.all[t.due].text
-		}
+	if s.flags&flagDamaged != 0 {
+		m.BuryReason = reasonDamaged
 	}
 }

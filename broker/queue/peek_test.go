@@ -32,9 +32,9 @@ func TestPeekChangesNothing_S20(t *testing.T) {
 	q := everyState(t, 20)
 	emitted := 0
 	q.Emit = func(*Record) { emitted++ }
-	before, stats := dump(q, 0, 0), q.Stats(at(0))
+	before, stats := dump(q, nil, 0, 0), q.Stats(at(0))
 	peek(t, q, at(0), Ready, Delayed, Leased, Buried)
-	want(t, "queue", dump(q, 0, 0), before)
+	want(t, "queue", dump(q, nil, 0, 0), before)
 	want(t, "statistics, records", []any{q.Stats(at(0)), emitted}, []any{stats, 0})
 	q.CountPeeked(3)
 	stats.Peeked += 3
@@ -279,9 +279,9 @@ func TestPurgeByFilter_S22(t *testing.T) {
 		{Filter{SentBefore: 1}, 0},
 	} {
 		q := everyState(t, n)
-		before := dump(q, 0, 0)
+		before := dump(q, nil, 0, 0)
 		count, next := q.Purge(at(0), &c.f, 0, 1000, true)
-		want(t, fmt.Sprintf("dry run of %+v", c.f), []any{count, next, dump(q, 0, 0) == before}, []any{c.gone, 0, true})
+		want(t, fmt.Sprintf("dry run of %+v", c.f), []any{count, next, dump(q, nil, 0, 0) == before}, []any{c.gone, 0, true})
 		count, next = q.Purge(at(0), &c.f, 0, 1000, false)
 		s := q.Stats(at(0))
 		want(t, fmt.Sprintf("purge of %+v", c.f), []any{count, next, q.Len(), s.Purged}, []any{c.gone, 0, 4*n - c.gone, c.gone})

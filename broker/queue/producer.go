@@ -12,6 +12,9 @@ import (
 // repeated after a broken connection is stored once.
 type producers struct {
 	byID map[string]*producer
+	// By number, so that a walk over them can go on while they come and go; nil: vacant.
+	table  []*producer
+	vacant []int
 	// All producers, the one that sent last at the end.
 	oldest, newest *producer
 	answers        int // of all producers
@@ -20,7 +23,9 @@ type producers struct {
 
 type producer struct {
 	id         string
+	number     int      // in the table
 	sentAt     int64    // of the last batch, wall time, ns
+	sentIn     uint64   // the record of the last batch
 	answers    []answer // by batch
 	forgotten  uint64   // no batch up to this one is remembered
 	prev, next *producer
@@ -62,54 +67,101 @@ func (p *producers) admit(id string, duplicates int, now int64) error {
 	return nil
 }
 
-// remember keeps the answer to a batch and forgets producers that were silent for too long, as admit does.
-func (p *producers) remember(id string, batch uint64, stored Stored) {
-	p.forget(stored.SentAt - limits.ProducerWindow.Nanoseconds())
-	known := p.byID[id]
-	if known == nil {
-		if p.byID == nil {
-			p.byID = map[string]*producer{}
-		}
-		known = &producer{id: id}
-		p.byID[id] = known
-	} else {
-		p.unlink(known)
+// remember keeps the answer to a batch, from the record of that number, and forgets producers that were
+// silent for too long, as admit does.
+func (p *producers) remember(id string, batch uint64, stored Stored, record uint64) {
+	before := stored.SentAt - limits.ProducerWindow.Nanoseconds()
+	p.forget(before)
+	known := p.know(id)
+	if known.forgotten > 0 && batch <= known.forgotten { // in a replay: it had been forgotten altogether
+		known.forgotten = 0
+		p.deleteAnswers(known, func(a answer) bool { return a.stored.SentAt < before })
 	}
-	known.sentAt = stored.SentAt
+	p.unlink(known)
+	known.sentAt, known.sentIn = stored.SentAt, record
 	p.link(known)
-	i := sort.Search(len(known.answers), func(i int) bool { return known.answers[i].batch >= batch })
+	p.put(known, batch, stored)
+	p.trim(known)
+}
+
+// know returns the producer of that name, made if need be.
+func (p *producers) know(id string) *producer {
+	if known := p.byID[id]; known != nil {
+		return known
+	}
+	if p.byID == nil {
+		p.byID = map[string]*producer{}
+	}
+	x := &producer{id: id, number: len(p.table)}
+	if last := len(p.vacant) - 1; last >= 0 {
+		x.number = p.vacant[last]
+		p.vacant = p.vacant[:last]
+		p.table[x.number] = x
+	} else {
+		p.table = append(p.table, x)
+	}
+	p.byID[id] = x
+	p.link(x)
+	return x
+}
+
+// drop forgets a producer.
+func (p *producers) drop(x *producer) {
+	p.answers -= len(x.answers)
+	for _, a := range x.answers {
+		p.duplicates -= len(a.stored.Duplicates)
+	}
+	delete(p.byID, x.id)
+	p.unlink(x)
+	p.table[x.number] = nil
+	p.vacant = append(p.vacant, x.number)
+	if len(p.byID) == 0 {
+		p.table, p.vacant = nil, nil
+	}
+}
+
+// put adds an answer.
+func (p *producers) put(x *producer, batch uint64, stored Stored) {
+	i := sort.Search(len(x.answers), func(i int) bool { return x.answers[i].batch >= batch })
 	p.duplicates += len(stored.Duplicates)
-	if i < len(known.answers) && known.answers[i].batch == batch { // in a replay: it had been forgotten
-		p.duplicates -= len(known.answers[i].stored.Duplicates)
-		known.answers[i].stored = stored
+	if i < len(x.answers) && x.answers[i].batch == batch { // in a replay: it had been forgotten, or is a copy
+		p.duplicates -= len(x.answers[i].stored.Duplicates)
+		x.answers[i].stored = stored
 		return
 	}
-	known.answers = slices.Insert(known.answers, i, answer{batch, stored})
+	x.answers = slices.Insert(x.answers, i, answer{batch, stored})
 	p.answers++
-	// Where many producers share the memory each keeps fewer: still more than it should have under way.
+}
+
+// trim forgets the lowest batches of a producer that has too many. Where many producers share the memory
+// each keeps fewer: still more than it should have under way.
+func (p *producers) trim(x *producer) {
 	keep := limits.ProducerBatches
 	if p.answers > limits.ProducerAnswers {
 		keep = limits.ProducerBatchesMin
 	}
-	if surplus := len(known.answers) - keep; surplus > 0 {
-		for _, a := range known.answers[:surplus] {
-			p.duplicates -= len(a.stored.Duplicates)
-		}
-		known.forgotten = known.answers[surplus-1].batch
-		known.answers = slices.Delete(known.answers, 0, surplus)
-		p.answers -= surplus
+	if surplus := len(x.answers) - keep; surplus > 0 {
+		x.forgotten = max(x.forgotten, x.answers[surplus-1].batch)
+		p.deleteAnswers(x, func(a answer) bool { return a.batch <= x.forgotten })
 	}
+}
+
+func (p *producers) deleteAnswers(x *producer, which func(answer) bool) {
+	p.answers -= len(x.answers)
+	x.answers = slices.DeleteFunc(x.answers, func(a answer) bool {
+		if which(a) {
+			p.duplicates -= len(a.stored.Duplicates)
+			return true
+		}
+		return false
+	})
+	p.answers += len(x.answers)
 }
 
 // forget drops producers that sent nothing since a time.
 func (p *producers) forget(before int64) {
 	for p.oldest != nil && p.oldest.sentAt < before {
-		p.answers -= len(p.oldest.answers)
-		for _, a := range p.oldest.answers {
-			p.duplicates -= len(a.stored.Duplicates)
-		}
-		delete(p.byID, p.oldest.id)
-		p.unlink(p.oldest)
+		p.drop(p.oldest)
 	}
 }
 

@@ -25,6 +25,11 @@ const maxRecordSeqs = limits.SettlementsPerFrame
 type Queue struct {
 	// Emit, if set, is handed each record right after it was applied. It must not keep the record.
 	Emit func(*Record)
+	// Cut, if set, is called where the records emitted so far may be committed apart from what follows:
+	// between dead letters, which would else make one operation's records too large.
+	Cut func()
+	// CreatedAt is when the queue was made, wall time, ns since 1970.
+	CreatedAt int64
 
 	id     uint64
 	name   string
@@ -38,9 +43,11 @@ type Queue struct {
 	nextSeq   uint64
 	published uint64 // sequences up to this one are visible
 
-	slots    index
-	timers   arena[timer]
-	payloads slabs
+	slots     index
+	timers    arena[timer]
+	payloads  slabs
+	fetch     fetcher
+	liveBytes int64 // see LiveBytes
 
 	// Ready messages by type and priority.
 	classes     arena[class]
@@ -59,6 +66,9 @@ type Queue struct {
 	ttls   wheel // ready ones with a TTL, by the wall time at which it ends
 	// Something was put into a wheel since NextDue was asked.
 	rescheduled bool
+	expiring    bool // Expire runs, which has all the time it needs to read payloads
+	deadBytes   int  // of the dead letters since Cut was called last
+	fitBody     int  // bytes of a body above which flagTooBig is set
 
 	buried  uint32 // root of the tree of buried messages
 	reasons reasons
@@ -69,6 +79,10 @@ type Queue struct {
 	stats Stats
 	// Room kept for messages that are not there yet; not part of what is recorded.
 	reservedMessages, reservedBytes int64
+
+	reserved uint64 // sequences up to this one may have been given out, see ReserveSequences
+	loading  *loading
+	gaps     bool
 
 	rec Record // scratch
 	// Low bits of the number of the record that is being applied: messages that become delayed, leased
@@ -89,6 +103,15 @@ func (q *Queue) Settings() *Settings { return &q.settings }
 
 // Paused reports whether deliveries are stopped.
 func (q *Queue) Paused() bool { return q.paused }
+
+// Name is the queue's name.
+func (q *Queue) Name() string { return q.name }
+
+// ID is the number that names the queue for ever.
+func (q *Queue) ID() uint64 { return q.id }
+
+// Number is the number of the last record.
+func (q *Queue) Number() uint64 { return q.number }
 
 // Published is the highest sequence that is visible.
 func (q *Queue) Published() uint64 { return q.published }
@@ -184,7 +207,7 @@ func (q *Queue) begin(kind recordKind, now Instant) *Record {
 	if cap(r.Seqs) > scratchSeqs {
 		r.Seqs = nil
 	}
-	r.kind, r.At, r.cause, r.paused = kind, now, 0, false
+	r.kind, r.At, r.cause, r.paused, r.spill = kind, now, 0, false, false
 	r.Seqs, r.Messages = r.Seqs[:0], r.Messages[:0]
 	r.Millis, r.Due, r.First, r.Batch, r.Count = 0, 0, 0, 0, 0
 	if r.Reason != "" {
@@ -205,8 +228,18 @@ func (q *Queue) begin(kind recordKind, now Instant) *Record {
 // commit applies the scratch record and hands it on.
 func (q *Queue) commit() {
 	q.rec.Number = q.number + 1
-	q.Apply(&q.rec)
+	q.apply(&q.rec)
 	q.emit()
+}
+
+// issue numbers a record that is not the scratch record, applies it and hands it on.
+func (q *Queue) issue(r *Record) {
+	r.Number = q.number + 1
+	q.apply(r)
+	if q.Emit != nil {
+		q.Emit(r)
+	}
+	q.entering = uint32(q.number + 1) // for the scratch record, if one was begun
 }
 
 // emit hands on the scratch record, which was applied.

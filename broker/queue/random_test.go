@@ -5,6 +5,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ type world struct {
 	now      Instant
 	queues   [2]*Queue
 	models   [2]*model
-	records  [2][][]byte
+	journals [2]*tape
 	receipts []Receipt
 	peek     *runningPeek
 	// The latest times before which ids and producers may have been forgotten.
@@ -54,16 +55,15 @@ func newWorld(t *rapid.T) *world {
 		s := drawSettings(t, i == 0)
 		w.queues[i] = New(uint64(i+1), name, 3, 0x5eed, s)
 		w.models[i] = newModel(name, s)
-		w.queues[i].Emit = func(r *Record) {
-			w.records[i] = append(w.records[i], r.Append(nil))
-		}
-		w.queues[i].Configure(w.now, s)
+		w.queues[i].CreatedAt = w.now.Wall
+		w.journals[i] = newTape(w.queues[i], w.now)
 	}
 	return w
 }
 
 func drawSettings(t *rapid.T, first bool) Settings {
 	s := Default(0, 0)
+	s.Durability = Journal
 	s.MaxMessages = rapid.Int64Range(1, 14).Draw(t, "max messages")
 	s.MaxBytes = rapid.SampledFrom([]int64{20, 200, 2000, 1 << 20}).Draw(t, "max bytes")
 	s.MaxMessageSize = rapid.SampledFrom([]int{4, 40, 100}).Draw(t, "max size")
@@ -118,7 +118,7 @@ func (w *world) drawMessage(t *rapid.T) Message {
 	m := Message{Type: typeGen.Draw(t, "type"), Priority: priorityGen.Draw(t, "priority")}
 	m.Body = make([]byte, rapid.SampledFrom([]int{0, 1, 2, 9, 33, 90}).Draw(t, "size"))
 	for i := range m.Body {
-		m.Body[i] = byte(len(w.records[0]) + i)
+		m.Body[i] = byte(int(w.queues[0].number) + i)
 	}
 	m.Delay = delayGen.Draw(t, "delay")
 	if m.Delay == 0 && rapid.IntRange(0, 9).Draw(t, "absolute") == 0 {
@@ -192,7 +192,12 @@ func (w *world) send(t *rapid.T) {
 	for j := range mine.Messages {
 		mine.Messages[j].Body = slices.Clone(b.Messages[j].Body)
 	}
+	b.Spill = rapid.Bool().Draw(t, "spill")
+	checkErr := w.queues[i].CheckSend(w.now, b, 0, 0)
 	got, err := w.queues[i].Send(w.now, b)
+	if reason.Of(checkErr) != reason.Of(err) {
+		t.Fatalf("send: %v; the check before it said %v", err, checkErr)
+	}
 	for _, m := range b.Messages {
 		clear(m.Body) // what the caller does with its memory is no longer the queue's business
 	}
@@ -233,6 +238,12 @@ func (w *world) lease(t *rapid.T) {
 	}
 	q := w.queues[i]
 	got, err := q.Lease(w.now, l, nil)
+	for len(got) == 0 && w.journals[i].fetch() {
+		got, err = q.Lease(w.now, l, nil)
+	}
+	if len(q.fetch.missing) > 0 { // it stopped before one that was not in memory
+		l.Max = len(got)
+	}
 	want, wantErr := w.models[i].leases(w.now, l)
 	if !sameReason(t, "lease", err, wantErr) {
 		return
@@ -255,6 +266,9 @@ func (w *world) leaseOne(t *rapid.T) {
 	i := pickQueue(t)
 	seq := rapid.Uint64Range(0, w.queues[i].Last()+1).Draw(t, "sequence")
 	got, ok := w.queues[i].LeaseOne(w.now, seq)
+	for w.journals[i].fetch() {
+		got, ok = w.queues[i].LeaseOne(w.now, seq)
+	}
 	x := w.models[i].bySeq(seq)
 	if want := x != nil && x.state == Ready && !w.models[i].paused; ok != want {
 		t.Fatalf("lease of %d: %v, it should be %v", seq, ok, want)
@@ -305,7 +319,17 @@ func (w *world) settle(t *rapid.T) {
 			r.Check = receiptCheck(q.secret, r)
 			x = nil
 		}
+		if r.Epoch != q.epoch {
+			x = nil
+		}
 		var err error
+		try := func(do func() error) error {
+			err := do()
+			for err == ErrMissing && w.journals[i].fetch() {
+				err = do()
+			}
+			return err
+		}
 		why := rapid.SampledFrom([]string{"", "bad luck", "no room"}).Draw(t, "why")
 		action := rapid.IntRange(0, 5).Draw(t, "action")
 		switch action {
@@ -316,15 +340,15 @@ func (w *world) settle(t *rapid.T) {
 			}
 		case 1:
 			delay := rapid.SampledFrom([]time.Duration{-1, -1, 0, 1, time.Second}).Draw(t, "delay")
-			if err = run.Nack(r, delay, why); x != nil {
+			if err = try(func() error { return run.Nack(r, delay, why) }); x != nil {
 				m.end(w.now, x, byNack, delay, why, deadModel)
 			}
 		case 2:
-			if err = run.Release(r); x != nil {
+			if err = try(func() error { return run.Release(r) }); x != nil {
 				m.end(w.now, x, byRelease, 0, "", deadModel)
 			}
 		case 3:
-			if err = run.Break(r); x != nil {
+			if err = try(func() error { return run.Break(r) }); x != nil {
 				m.end(w.now, x, byExpiry, -1, "", deadModel)
 			}
 		case 4:
@@ -388,7 +412,7 @@ func (w *world) expire(t *rapid.T) {
 			order = append(order, r.Seqs...)
 		}
 		limit := rapid.SampledFrom([]int{1, 3, 1000}).Draw(t, "limit")
-		for rounds := 0; w.queues[i].Expire(w.now, dead, limit); rounds++ {
+		for rounds := 0; w.queues[i].Expire(w.now, dead, limit) || w.journals[i].fetch(); rounds++ {
 			if rounds > 1000 {
 				t.Fatal("expiry does not end")
 			}
@@ -442,13 +466,13 @@ func (w *world) purgeOrKick(t *rapid.T) {
 	var got, want int
 	var next uint64
 	if rapid.Bool().Draw(t, "kick") {
-		got, next = w.queues[i].Kick(w.now, &f, first, most, dryRun)
+		got, next = w.sweep(i, w.queues[i].Kick, &f, first, most, dryRun)
 		want = w.models[i].kick(&f, first, most, dryRun)
 	} else {
 		if rapid.IntRange(0, 3).Draw(t, "purge") != 0 {
 			t.Skip("purges are rare, so that there is something left")
 		}
-		got, next = w.queues[i].Purge(w.now, &f, first, most, dryRun)
+		got, next = w.sweep(i, w.queues[i].Purge, &f, first, most, dryRun)
 		want = w.models[i].purge(&f, first, most, dryRun)
 	}
 	if got != want {
@@ -456,6 +480,18 @@ func (w *world) purgeOrKick(t *rapid.T) {
 	}
 	if got < most && next != 0 {
 		t.Fatalf("purge or kick: next %d at the end", next)
+	}
+}
+
+// sweep goes on with a purge or kick as long as it stops for payloads.
+func (w *world) sweep(i int, step func(Instant, *Filter, uint64, int, bool) (int, uint64), f *Filter, first uint64, most int, dryRun bool) (total int, next uint64) {
+	for next = first; ; {
+		var count int
+		count, next = step(w.now, f, next, most-total, dryRun)
+		total += count
+		if !w.journals[i].fetch() {
+			return total, next
+		}
 	}
 }
 
@@ -498,7 +534,7 @@ func (w *world) peekPages(t *rapid.T) {
 		}
 		w.peek = p
 	}
-	page, cursor := peekPage(t, q, p.filter, rapid.IntRange(1, 3).Draw(t, "page"), p.cursor, w.now)
+	page, cursor := peekPage(t, q, p.filter, rapid.IntRange(1, 3).Draw(t, "page"), p.cursor, w.now, w.journals[0])
 	for _, got := range page {
 		if p.seen[got.Sequence] {
 			t.Fatalf("peek shows %d again", got.Sequence)
@@ -521,7 +557,7 @@ func (w *world) peekPages(t *rapid.T) {
 	w.peek = nil
 }
 
-func peekPage(t interface{ Fatal(...any) }, q *Queue, f Filter, max int, cursor string, now Instant) ([]Peeked, string) {
+func peekPage(t interface{ Fatal(...any) }, q *Queue, f Filter, max int, cursor string, now Instant, journals ...*tape) ([]Peeked, string) {
 	p, err := NewPeeker(f, max, 0, cursor)
 	if err != nil {
 		t.Fatal(err)
@@ -529,6 +565,9 @@ func peekPage(t interface{ Fatal(...any) }, q *Queue, f Filter, max int, cursor 
 	for steps := 0; !p.Step(q, now); steps++ {
 		if steps > 10_000 {
 			t.Fatal("a page does not end")
+		}
+		for _, j := range journals {
+			j.fetch()
 		}
 	}
 	if len(p.Page) > max {
@@ -559,7 +598,7 @@ func (w *world) check(t *rapid.T) {
 			t.Fatalf("%s: %d messages of %d bytes, last %d", q.name, q.Len(), q.Bytes(), q.Last())
 		}
 		all := Filter{States: []State{Ready, Delayed, Leased, Buried}}
-		page, cursor := peekPage(t, q, all, 1000, "", w.now)
+		page, cursor := peekPage(t, q, all, 1000, "", w.now, w.journals[i])
 		shown := m.peek(w.now, &all)
 		if len(page) != len(shown) || cursor != "" {
 			t.Fatalf("%s: peek shows %d messages instead of %d, cursor %q", q.name, len(page), len(shown), cursor)
@@ -573,36 +612,113 @@ func (w *world) check(t *rapid.T) {
 		w.idsBefore[i] = max(w.idsBefore[i], w.now.Wall-int64(m.s.DedupWindow))
 		w.producersBefore[i] = max(w.producersBefore[i], w.now.Wall-int64(limits.ProducerWindow))
 		m.step++
+		if rapid.IntRange(0, 3).Draw(t, "stay cached") != 0 {
+			q.fetch.cache, q.fetch.cacheBytes = nil, 0
+		}
 	}
 }
 
-// replay brings both queues back from their records.
-func (w *world) replay(t *rapid.T) {
-	for i, q := range w.queues {
-		w.publish(i, q.Last())
-		again := New(q.id, q.name, q.epoch, q.secret, Default(0, 0))
-		want := dump(q, w.idsBefore[i], w.producersBefore[i])
-		play := func(records [][]byte) {
-			for j, b := range records {
-				if err := again.Replay(b); err != nil {
-					t.Fatalf("%s: record %d of %d: %v", q.name, j, len(w.records[i]), err)
-				}
-			}
-		}
-		half := len(w.records[i]) / 2
-		play(w.records[i][:half])
-		play(w.records[i][:half/2])
-		play(w.records[i])
-		for range 2 {
-			if got := dump(again, w.idsBefore[i], w.producersBefore[i]); got != want {
-				t.Fatalf("%s: replayed\n%s\ninstead of\n%s", q.name, got, want)
-			}
-			if err := checkInvariants(again); err != nil {
-				t.Fatalf("%s: replayed: %v", q.name, err)
-			}
-			play(w.records[i])
-		}
+// transact consumes a message and sends others in one step, if the checks say that it will succeed.
+func (w *world) transact(t *rapid.T) {
+	if len(w.receipts) == 0 {
+		t.Skip("no receipts")
 	}
+	r := w.receipts[len(w.receipts)-rapid.IntRange(1, min(len(w.receipts), 12)).Draw(t, "receipt")]
+	i := int(r.Queue) - 1
+	q, m := w.queues[i], w.models[i]
+	x := m.held(r)
+	if r.Epoch != q.epoch {
+		x = nil
+	}
+	charge, err := q.CheckAck(r)
+	if x == nil {
+		if reason.Of(err) != reason.StaleReceipt {
+			t.Fatalf("check of a stale ack: %v", err)
+		}
+		return
+	}
+	if err != nil || charge != int64(x.Bytes()) {
+		t.Fatalf("check of an ack of %d bytes: %d, %v", x.Bytes(), charge, err)
+	}
+	b := Batch{Messages: []Message{w.drawMessage(t), w.drawMessage(t)}, Spill: rapid.Bool().Draw(t, "spill")}
+	if q.CheckSend(w.now, b, 1, charge) != nil {
+		without := *m
+		without.msgs = slices.Clone(m.msgs)
+		without.remove(x)
+		if _, err := without.send(w.now, b); err == nil {
+			t.Fatal("the check refuses what would fit")
+		}
+		return
+	}
+	run := q.Begin(w.now, nil)
+	err = run.Ack(r)
+	run.End()
+	m.stats.Consumed++
+	m.remove(x)
+	want, wantErr := m.send(w.now, b)
+	got, sendErr := q.Send(w.now, b)
+	if err != nil || sendErr != nil || wantErr != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("transaction: %v, %v, %v: %+v instead of %+v", err, sendErr, wantErr, got, want)
+	}
+}
+
+// segment begins a new segment of the journal, or gives up the oldest.
+func (w *world) segment(t *rapid.T) {
+	i := pickQueue(t)
+	j := w.journals[i]
+	if rapid.Bool().Draw(t, "free") {
+		w.models[i].forgetProducers(w.now)
+		before, number := dump(j.q, j, 0, 0), j.q.number
+		j.free(w.now, rapid.SampledFrom([]int{1, 2, 100}).Draw(t, "few"))
+		j.q.number, number = number, j.q.number
+		after := dump(j.q, j, 0, 0)
+		j.q.number = number
+		if cut := func(s string) string { return s[:strings.Index(s, "\nids")] }; cut(after) != cut(before) { // old ids may be forgotten
+			t.Fatalf("copying forward changed\n%s\nto\n%s", before, after)
+		}
+		return
+	}
+	j.rotate()
+}
+
+// restart brings both queues back from their records and goes on with those.
+func (w *world) restart(t *rapid.T) {
+	stopped := w.now
+	w.now.Wall += int64(rapid.SampledFrom([]int{0, 3, 100, 5000, 200_000}).Draw(t, "down")) * tick
+	w.now.Mono = int64(rapid.SampledFrom([]int{1, 1000, 1_000_000}).Draw(t, "monotonic")) * tick
+	clean := rapid.Bool().Draw(t, "clean")
+	w.peek = nil
+	for i := range w.queues {
+		w.publish(i, w.queues[i].Last())
+		live, again := w.queues[i], w.reload(t, i)
+		// What is not recorded stays as the model has it.
+		again.stats.Duplicates, again.stats.Peeked = live.stats.Duplicates, live.stats.Peeked
+		again.reservedMessages, again.reservedBytes = live.reservedMessages, live.reservedBytes
+		if dump(again, w.journals[i], 0, 0) != dump(live, w.journals[i], 0, 0) { // it remembers more
+			again.ids, again.producers = live.ids, live.producers
+		}
+		w.queues[i] = again
+		w.journals[i].attach(again)
+		again.Restart(w.now, clean, stopped)
+		w.models[i].restart(stopped, w.now, clean)
+	}
+}
+
+// reload brings a queue back from its records and compares.
+func (w *world) reload(t *rapid.T, i int) *Queue {
+	q := w.queues[i]
+	again := w.journals[i].loaded(t)
+	got := dump(again, w.journals[i], w.idsBefore[i], w.producersBefore[i])
+	if want := dump(q, w.journals[i], w.idsBefore[i], w.producersBefore[i]); got != want {
+		t.Fatalf("%s: replayed\n%s\ninstead of\n%s", q.name, got, want)
+	}
+	if err := checkInvariants(again); err != nil {
+		t.Fatalf("%s: replayed: %v", q.name, err)
+	}
+	if again.Gaps() {
+		t.Fatalf("%s: a gap where there is none", q.name)
+	}
+	return again
 }
 
 // TestRandomOperationsMatchModel holds the queue against the model, operation by operation, and in the
@@ -629,7 +745,13 @@ func randomOperations(t *rapid.T) {
 		"purge":       w.purgeOrKick,
 		"manage":      w.manage,
 		"peek":        w.peekPages,
+		"transact":    w.transact,
+		"segment":     w.segment,
+		"restart":     w.restart,
 		"":            w.check,
 	})
-	w.replay(t)
+	for i, q := range w.queues {
+		w.publish(i, q.Last())
+		w.reload(t, i)
+	}
 }

@@ -23,6 +23,14 @@ const (
 	recReady     recordKind = 7 // Seqs ready: their delay passed, or they were kicked
 	recConfigure recordKind = 8 // Settings in force
 	recPause     recordKind = 9 // deliveries stopped, or resumed
+
+	// What copies the state forward. It changes nothing where the records before it are known.
+	recKeep      recordKind = 10 // messages, with all that is known of them
+	recBase      recordKind = 11 // the queue itself
+	recIDs       recordKind = 12 // dedup ids
+	recProducers recordKind = 13 // answers to producers
+
+	recStart recordKind = 14 // the daemon was started anew
 )
 
 // cause says why messages went, came back or were set aside; counters follow from it.
@@ -64,24 +72,19 @@ type Record struct {
 	Batch      uint64
 	Count      int
 	Duplicates []Duplicate
+	spill      bool // not recorded: the payloads are not kept in memory
 	// Configure.
 	Settings *Settings
+	// Others.
+	kept      []keptMessage
+	base      *base
+	ids       []dedupEntry
+	producers []keptProducer
+	start     restart
 }
 
-// storedMessage is a message of a send, ready to be stored.
-type storedMessage struct {
-	typ      int64
-	priority uint16
-	charge   int
-	due      int64 // wall time, ns; 0: at once
-	expires  int64 // wall time, ns; 0: never
-	hasID    bool
-	id       digest
-	extras   []byte // headers and ids as encodeExtras writes them; empty: none
-	body     []byte
-}
-
-// Append encodes the record: a version, and then varints and byte strings in the order of the fields.
+// Append encodes the record but for its payloads: a version, and then varints and byte strings in the
+// order of the fields.
 func (r *Record) Append(b []byte) []byte {
 	b = append(b, recordVersion, byte(r.kind))
 	b = binary.AppendUvarint(b, r.Number)
@@ -94,15 +97,8 @@ func (r *Record) Append(b []byte) []byte {
 		b = appendString(b, r.Producer)
 		b = binary.AppendUvarint(b, r.Batch)
 		b = binary.AppendUvarint(b, uint64(r.Count))
-		b = binary.AppendUvarint(b, uint64(len(r.Duplicates)))
-		for _, d := range r.Duplicates {
-			b = binary.AppendUvarint(b, uint64(d.Index))
-			b = binary.AppendUvarint(b, d.Sequence)
-		}
-		b = binary.AppendUvarint(b, uint64(len(r.Messages)))
-		for i := range r.Messages {
-			b = r.Messages[i].append(b)
-		}
+		b = appendDuplicates(b, r.Duplicates)
+		b = appendMessages(b, r.Messages)
 	case recLease, recTouch:
 		b = binary.AppendUvarint(b, uint64(r.Millis))
 		b = appendSeqs(b, r.Seqs)
@@ -123,42 +119,20 @@ func (r *Record) Append(b []byte) []byte {
 		b = r.Settings.append(b)
 	case recPause:
 		b = appendBool(b, r.paused)
+	case recKeep:
+		b = appendKept(b, r.kept)
+	case recBase:
+		b = r.base.append(b)
+	case recIDs:
+		b = appendIDs(b, r.ids)
+	case recProducers:
+		b = appendProducers(b, r.producers)
+	case recStart:
+		b = appendBool(b, r.start.clean)
+		b = binary.AppendUvarint(b, uint64(r.start.epoch))
+		b = binary.AppendVarint(b, r.start.shift)
 	}
 	return b
-}
-
-func (m *storedMessage) append(b []byte) []byte {
-	var flags byte
-	if m.due != 0 {
-		flags |= 1
-	}
-	if m.expires != 0 {
-		flags |= 2
-	}
-	if m.hasID {
-		flags |= 4
-	}
-	if len(m.extras) > 0 {
-		flags |= 8
-	}
-	b = append(b, flags)
-	b = binary.AppendUvarint(b, uint64(m.typ))
-	b = binary.AppendUvarint(b, uint64(m.priority))
-	b = binary.AppendUvarint(b, uint64(m.charge))
-	if m.due != 0 {
-		b = binary.AppendVarint(b, m.due)
-	}
-	if m.expires != 0 {
-		b = binary.AppendVarint(b, m.expires)
-	}
-	if m.hasID {
-		b = append(b, m.id[:]...)
-	}
-	if len(m.extras) > 0 {
-		b = appendString(b, string(m.extras))
-	}
-	b = binary.AppendUvarint(b, uint64(len(m.body)))
-	return append(b, m.body...)
 }
 
 // appendSeqs writes sequences as runs: the distance from the end of the run before, and its length.
@@ -174,6 +148,15 @@ func appendSeqs(b []byte, seqs []uint64) []byte {
 		b = binary.AppendUvarint(b, uint64(run))
 		next = seqs[i] + uint64(run)
 		i += run
+	}
+	return b
+}
+
+func appendDuplicates(b []byte, all []Duplicate) []byte {
+	b = binary.AppendUvarint(b, uint64(len(all)))
+	for _, d := range all {
+		b = binary.AppendUvarint(b, uint64(d.Index))
+		b = binary.AppendUvarint(b, d.Sequence)
 	}
 	return b
 }

@@ -14,6 +14,7 @@ import (
 func sampleRecords(t testing.TB) (records [][]byte) {
 	q := newQueue(func(s *Settings) { s.MaxMessages, s.Overflow, s.MaxAttempts = 6, DropOldest, 2 })
 	q.Emit = func(r *Record) { records = append(records, r.Append(nil)) }
+	q.KeepBase(at(0))
 	s := q.settings
 	s.TypeNames, s.DeadLetter, s.DeadLetterExpired = map[string]int64{"a": 1, "b": 2}, "/dead", true
 	s.Kernel.OutSelector = Selector{Kind: TypeIn, Types: []int64{1, 5}}
@@ -35,13 +36,23 @@ func sampleRecords(t testing.TB) (records [][]byte) {
 	if err := fmt.Sprint(append(errs, err)); err != "[<nil> <nil> <nil> <nil>]" {
 		t.Fatal(err)
 	}
+	var all []uint64
+	eachSlot(q, func(_ uint32, s *slot) { all = append(all, s.seq) })
+	q.Keep(at(0), all, func(i int) ([]byte, []byte) {
+		payload, _ := q.Payload(all[i])
+		return nil, payload
+	})
+	q.Stamp(1)
+	q.KeepIDs(at(0), 1, 10)
+	q.KeepProducers(at(0), at(0).Wall, 0, 10)
+	q.Restart(at(time.Hour), true, at(0))
 	q.Kick(at(0), &Filter{}, 0, 10, false)
 	q.Pause(at(0), true)
 	kinds := map[byte]bool{}
 	for _, r := range records {
 		kinds[r[1]] = true
 	}
-	for k := recSend; k <= recPause; k++ {
+	for k := recSend; k <= recStart; k++ {
 		if !kinds[byte(k)] {
 			t.Fatalf("no record of kind %d", k)
 		}
@@ -63,8 +74,8 @@ func TestRecordReadsAsItWasWritten(t *testing.T) {
 
 func TestTruncatedRecordIsAnError(t *testing.T) {
 	records := sampleRecords(t)
-	// An id whose bytes could pass for the body that follows it.
-	r := Record{kind: recSend, Number: 1, First: 1, Count: 1, Messages: []storedMessage{{typ: 1, hasID: true, charge: 100, body: make([]byte, 100)}}}
+	// An id whose bytes could pass for others.
+	r := Record{kind: recSend, Number: 1, First: 1, Count: 1, Messages: []storedMessage{{typ: 1, hasID: true, charge: 100}}}
 	records = append(records, r.Append(nil))
 	for _, b := range records {
 		for n := range b {
@@ -91,20 +102,62 @@ func survives(t testing.TB, before [][]byte, b []byte) {
 		return
 	}
 	r.Append(nil)
-	q := newQueue(nil)
-	for _, good := range before {
-		if err := q.Replay(good); err != nil {
+	q := NewLoading(1)
+	place := Place(0)
+	next := func(size int) Place {
+		if size < 0 || size >= 1<<chargeBits {
+			t.Fatalf("a payload of %d bytes", size)
+		}
+		place++
+		return place
+	}
+	for _, b := range before {
+		good, err := DecodeRecord(b)
+		if err == nil {
+			err = q.Replay(good, next)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if q.Replay(b) != nil {
+	if q.Replay(r, next) != nil || q.Finish() != nil {
 		return
 	}
-	expire(q, nil, at(time.Hour))
-	peek(t, q, at(0), Ready, Delayed, Leased, Buried)
-	receive(t, q, at(0), 10, Selector{})
+	if err := checkInvariants(q); err != nil {
+		t.Fatal(err)
+	}
+	q.Restart(at(0), place%2 == 0, at(time.Minute))
+	fetch := func() bool { // something of some length
+		missing := q.Missing()
+		for _, p := range missing {
+			q.Fetched(p, make([]byte, p%200))
+		}
+		return len(missing) > 0
+	}
+	for rounds := 0; q.Expire(at(time.Hour), nil, 1<<20) || fetch(); rounds++ {
+		if rounds > 1000 {
+			t.Fatal("expiry does not end")
+		}
+	}
+	p, err := NewPeeker(Filter{States: []State{Ready, Delayed, Leased, Buried}}, 1000, 0, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rounds := 0; !p.Step(q, at(0)); rounds++ {
+		if fetch(); rounds > 100_000 {
+			t.Fatal("peek does not end")
+		}
+	}
+	for again := true; again; again = fetch() {
+		receive(t, q, at(0), 10, Selector{})
+	}
+	q.KeepIDs(at(0), 1<<40, 1<<20)
+	q.KeepProducers(at(0), 1<<62, 0, 1<<20)
 	for from := uint64(1); from != 0; {
 		_, from = q.Purge(at(0), &Filter{States: []State{Ready, Delayed, Leased, Buried}}, from, 1000, false)
+	}
+	if err := checkInvariants(q); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -139,7 +192,7 @@ func TestEmptyPromiseTakesNoMemory(t *testing.T) {
 
 func TestUnknownVersionAndKindAreRefused(t *testing.T) {
 	b := sampleRecords(t)[1]
-	for place, value := range map[int]byte{0: recordVersion + 1, 1: byte(recPause) + 1} {
+	for place, value := range map[int]byte{0: recordVersion + 1, 1: byte(recStart) + 1} {
 		damaged := slices.Clone(b)
 		damaged[place] = value
 		if _, err := DecodeRecord(damaged); err == nil {
@@ -148,24 +201,38 @@ func TestUnknownVersionAndKindAreRefused(t *testing.T) {
 	}
 }
 
+// replayOne replays a record without payloads.
+func replayOne(q *Queue, r *Record) error {
+	return q.Replay(r, func(int) Place { return 0 })
+}
+
 // A record that would use sequences again is refused; one that leaves some out is not.
 func TestReplayNeverReusesSequences_S5(t *testing.T) {
-	record := func(number, first uint64) []byte {
-		r := Record{kind: recSend, Number: number, At: at(0), First: first, Count: 1, Messages: []storedMessage{{typ: 1}}}
-		return r.Append(nil)
+	record := func(number, first uint64) *Record {
+		return &Record{kind: recSend, Number: number, At: at(0), First: first, Count: 1, Messages: []storedMessage{{typ: 1}}}
 	}
-	q := newQueue(nil)
-	for i, first := range []uint64{5, 1 << 60} { // what lay between is gone, and not looked for
-		if err := q.Replay(record(uint64(i+1), first)); err != nil {
+	base := newQueue(nil)
+	q := NewLoading(1)
+	base.Emit = func(r *Record) {
+		if err := replayOne(q, r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want(t, "ready", shown(peek(t, q, at(0), Ready)), []uint64{5, 1 << 60})
+	base.KeepBase(at(0))
+	for i, first := range []uint64{5, 1 << 60} { // what lay between is gone, and not looked for
+		if err := replayOne(q, record(uint64(i+2), first)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, first := range []uint64{0, 5, 6, 1 << 60, math.MaxUint64} {
-		if err := q.Replay(record(3, first)); err == nil {
+		if err := replayOne(q, record(4, first)); err == nil {
 			t.Errorf("sequence %d is stored after %d", first, q.Last())
 		}
 	}
+	if err := q.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "ready", shown(peek(t, q, at(0), Ready)), []uint64{5, 1 << 60})
 	want(t, "next", send(t, q, at(0), text("")).First, uint64(1<<60+1))
 	consistent(t, q)
 }
@@ -173,15 +240,12 @@ func TestReplayNeverReusesSequences_S5(t *testing.T) {
 // What was forgotten when a batch was decided on is forgotten after its replay: an id that was stored
 // twice, a window apart, is known by its second message.
 func TestReplayForgetsDedupIDs_S8(t *testing.T) {
-	q, again := newQueue(nil), newQueue(nil)
-	q.Emit = func(r *Record) {
-		if err := again.Replay(r.Append(nil)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	q := newQueue(nil)
+	journal := newTape(q, at(0))
 	for i := range 50 {
 		send(t, q, at(time.Duration(i)*time.Hour), Message{Type: 1, DedupID: "id"})
 	}
+	again := journal.loaded(t)
 	want(t, "ids", again.ids.len(), 1)
 	stored := send(t, again, at(49*time.Hour), Message{Type: 1, DedupID: "id"})
 	want(t, "duplicates", stored.Duplicates, []Duplicate{{0, 50}})
@@ -190,12 +254,8 @@ func TestReplayForgetsDedupIDs_S8(t *testing.T) {
 
 // Ids are also forgotten without a record of it: by a shorter window that was in force for a while.
 func TestReplayKnowsIDByItsSecondMessage_S8(t *testing.T) {
-	q, again := newQueue(nil), newQueue(nil)
-	q.Emit = func(r *Record) {
-		if err := again.Replay(r.Append(nil)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	q := newQueue(nil)
+	journal := newTape(q, at(0))
 	m := Message{Type: 1, DedupID: "id"}
 	send(t, q, at(0), Message{Type: 1, DedupID: "before"}, m)
 	for _, window := range []time.Duration{time.Second, time.Hour} {
@@ -205,8 +265,9 @@ func TestReplayKnowsIDByItsSecondMessage_S8(t *testing.T) {
 		q.Stats(at(time.Minute))
 	}
 	send(t, q, at(time.Minute), m)
+	again := journal.loaded(t)
 	consistent(t, again)
-	want(t, "replayed", dump(again, 0, 0), dump(q, 0, 0))
+	want(t, "replayed", dump(again, journal, 0, 0), dump(q, journal, 0, 0))
 	want(t, "duplicates", send(t, again, at(time.Minute), m).Duplicates, []Duplicate{{0, 3}})
 }
 

@@ -96,44 +96,79 @@ func (q *Queue) fewOf(l level, first uint64) (few []uint32, low uint64) {
 	return few, low
 }
 
-// matches reports whether a message is meant by a filter, its states aside.
-func (q *Queue) matches(s *slot, f *Filter) bool {
+// verdict is what is known about whether a filter means a message.
+type verdict uint8
+
+const (
+	unmeant verdict = iota
+	meant
+	unknown // its payload is missing
+)
+
+// matches says whether a message is meant by a filter, its states aside.
+func (q *Queue) matches(s *slot, f *Filter) verdict {
 	if s.seq < f.MinSequence || f.MaxSequence != 0 && s.seq > f.MaxSequence ||
 		f.SentBefore != 0 && s.sentAt > f.SentBefore ||
 		!f.Selector.Matches(q.kinds[q.classes.at(s.class).kind].typ) {
-		return false
+		return unmeant
 	}
 	if len(f.Headers) == 0 {
-		return true
+		return meant
 	}
 	if s.flags&flagExtras == 0 {
-		return false
+		return unmeant
+	}
+	payload, ok := q.payload(s)
+	if !ok {
+		return unknown
 	}
 	var m Message
-	decodeExtras(q.payloads.load(s.ref), &m)
+	decodeExtras(payload, &m)
 	for _, want := range f.Headers {
 		if !slices.ContainsFunc(m.Headers, func(h Header) bool { return h.Key == want.Key && bytes.Equal(h.Value, want.Value) }) {
-			return false
+			return unmeant
 		}
 	}
-	return true
+	return meant
+}
+
+// halt is where an operation that goes over many messages has to stop for a payload.
+type halt struct{ seq uint64 } // 0: nowhere
+
+// at notes a message whose payload is missing: the first one is where to stop, those after it are read
+// ahead. It reports whether it is worth while to look for more.
+func (h *halt) at(q *Queue, s *slot) bool {
+	if h.seq == 0 {
+		h.seq = s.seq
+		q.want(s)
+		return true
+	}
+	return q.wantAhead(s)
 }
 
 // Purge removes messages that the filter means, by sequence from first on: up to max of them, looking
 // at no more than limits.PeekScan. With dryRun it only counts. It returns how many, and where to go on:
-// 0 at the end. Without states in the filter leased messages are left alone.
+// 0 at the end. It stops at a message whose payload is missing and is needed to tell whether it is meant.
+// Without states in the filter leased messages are left alone.
 func (q *Queue) Purge(now Instant, f *Filter, first uint64, max int, dryRun bool) (count int, next uint64) {
 	t := q.Begin(now, nil)
 	defer t.End()
 	if max == 0 {
 		return 0, first
 	}
+	var stop halt
 	next = q.slots.scan(first, q.published, limits.PeekScan, func(n uint32, s *slot) bool {
 		wanted := s.state == Ready || s.state == Delayed || s.state == Buried
 		if len(f.States) > 0 {
 			wanted = slices.Contains(f.States, s.state)
 		}
-		if wanted && q.matches(s, f) {
+		if !wanted {
+			return true
+		}
+		switch v := q.matches(s, f); {
+		case v == unknown:
+			return stop.at(q, s)
+		case v == meant && stop.seq == 0:
 			count++
 			if !dryRun {
 				q.settle(q.settling(now, recRemove, byPurge, 0, 0, ""), n)
@@ -141,6 +176,9 @@ func (q *Queue) Purge(now Instant, f *Filter, first uint64, max int, dryRun bool
 		}
 		return count < max
 	})
+	if stop.seq != 0 {
+		next = stop.seq
+	}
 	return count, next
 }
 
@@ -150,6 +188,7 @@ func (q *Queue) Kick(now Instant, f *Filter, first uint64, max int, dryRun bool)
 		return 0, first
 	}
 	var chosen []uint32
+	var stop halt
 	seen := 0
 	q.slots.treeWalk(q.buried, first, func(n uint32, s *slot) bool {
 		if seen == limits.PeekScan || len(chosen) == max {
@@ -157,11 +196,17 @@ func (q *Queue) Kick(now Instant, f *Filter, first uint64, max int, dryRun bool)
 			return false
 		}
 		seen++
-		if q.matches(s, f) {
+		switch v := q.matches(s, f); {
+		case v == unknown:
+			return stop.at(q, s)
+		case v == meant && stop.seq == 0:
 			chosen = append(chosen, n)
 		}
 		return true
 	})
+	if stop.seq != 0 {
+		next = stop.seq
+	}
 	if !dryRun {
 		t := q.Begin(now, nil)
 		for _, n := range chosen {

@@ -3,7 +3,6 @@ package queue
 import (
 	"time"
 
-	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -19,6 +18,9 @@ type Batch struct {
 	Internal bool
 	// Reserved marks messages for which room was reserved and has just been given back.
 	Reserved bool
+	// Spill leaves the payloads out of memory. Each message must get its place in the journal by SetPlace
+	// before anything else is done with the queue.
+	Spill bool
 }
 
 // Repeat returns the answer that a producer's batch was given before.
@@ -41,7 +43,7 @@ func (q *Queue) Send(now Instant, b Batch) (Stored, error) {
 		return Stored{}, err
 	}
 	r := q.begin(recSend, now)
-	r.First, r.Batch, r.Count = q.nextSeq, b.Number, len(b.Messages)
+	r.First, r.Batch, r.Count, r.spill = q.nextSeq, b.Number, len(b.Messages), b.Spill
 	if b.Producer != "" {
 		r.Producer = b.Producer
 	}
@@ -54,9 +56,10 @@ func (q *Queue) Send(now Instant, b Batch) (Stored, error) {
 		return Stored{}, err
 	}
 	if len(r.Messages) > 0 && !b.Reserved {
-		if err := q.makeRoom(r, int64(len(r.Messages)), bytes); err != nil {
+		if err := q.findRoom(r, int64(len(r.Messages)), bytes, 0, 0); err != nil {
 			return Stored{}, err
 		}
+		q.dropAhead(r)
 	}
 	q.stats.Duplicates += uint64(len(r.Duplicates))
 	if len(r.Messages) > 0 || b.Producer != "" {
@@ -69,31 +72,6 @@ func storedBy(r *Record) Stored {
 	return Stored{First: r.First, Count: r.Count, SentAt: r.At.Wall, Duplicates: r.Duplicates}
 }
 
-func (q *Queue) checkBatch(b *Batch) error {
-	if len(b.Messages) == 0 || len(b.Messages) > limits.BatchMessages {
-		return reason.Invalid("messages", "a batch of %d messages: it must have 1 to %d", len(b.Messages), limits.BatchMessages)
-	}
-	if len(b.Producer) > limits.IDLength {
-		return reason.Invalid("producer_id", "a producer id of %d bytes: it may have %d", len(b.Producer), limits.IDLength)
-	}
-	total := 0
-	for i := range b.Messages {
-		m := &b.Messages[i]
-		if !b.Internal {
-			if err := m.check(q.settings.MaxMessageSize); err != nil {
-				return err.At(i)
-			}
-		} else if len(m.Body) > q.settings.MaxMessageSize {
-			return reason.New(reason.MessageTooLarge, "a body of %d bytes: the queue takes at most %d", len(m.Body), q.settings.MaxMessageSize)
-		}
-		total += m.Bytes()
-	}
-	if total > limits.BatchBytes && len(b.Messages) > 1 {
-		return reason.Invalid("messages", "a batch of %d bytes: it may have %d; send it in several", total, limits.BatchBytes)
-	}
-	return nil
-}
-
 // prepare fills the record with the messages to store and the duplicates, and returns what they are charged.
 func (q *Queue) prepare(r *Record, b *Batch) (bytes int64, _ error) {
 	now := r.At.Wall
@@ -102,7 +80,8 @@ func (q *Queue) prepare(r *Record, b *Batch) (bytes int64, _ error) {
 	var inBatch map[digest]uint64 // sequences of ids that are new in this batch
 	for i := range b.Messages {
 		m := &b.Messages[i]
-		out := storedMessage{typ: m.Type, priority: m.Priority, body: m.Body, charge: len(m.Body)}
+		r.Messages = append(r.Messages, storedMessage{})
+		out := &r.Messages[len(r.Messages)-1]
 		if m.DedupID != "" && window > 0 {
 			out.hasID, out.id = true, digestOf(m.DedupID)
 			seq, known := q.ids.find(out.id)
@@ -111,6 +90,7 @@ func (q *Queue) prepare(r *Record, b *Batch) (bytes int64, _ error) {
 			}
 			if known {
 				r.Duplicates = append(r.Duplicates, Duplicate{Index: i, Sequence: seq})
+				r.Messages = r.Messages[:len(r.Messages)-1]
 				continue
 			}
 			if int64(q.ids.len()+len(inBatch)) >= q.settings.MaxDedupIDs {
@@ -119,11 +99,12 @@ func (q *Queue) prepare(r *Record, b *Batch) (bytes int64, _ error) {
 			if inBatch == nil {
 				inBatch = map[digest]uint64{}
 			}
-			inBatch[out.id] = r.First + uint64(len(r.Messages))
+			inBatch[out.id] = r.First + uint64(len(r.Messages)) - 1
 		}
+		out.typ, out.priority, out.body, out.charge, out.size = m.Type, m.Priority, m.Body, len(m.Body), len(m.Body)
 		if m.hasExtras() {
-			out.extras = encodeExtras(nil, m)
-			out.charge = m.Bytes()
+			out.hasExtras, out.extras = true, encodeExtras(nil, m)
+			out.charge, out.size = m.Bytes(), len(out.extras)+len(m.Body)
 		}
 		if due := m.dueAt(now); due > now {
 			out.due = due
@@ -132,7 +113,6 @@ func (q *Queue) prepare(r *Record, b *Batch) (bytes int64, _ error) {
 			out.expires = now + m.TTL.Nanoseconds()
 		}
 		bytes += int64(out.charge)
-		r.Messages = append(r.Messages, out)
 	}
 	return bytes, nil
 }
@@ -153,18 +133,16 @@ func (q *Queue) tooManyIDs(now int64) *reason.Error {
 		q.ids.len(), wait.Round(time.Millisecond)).Retry(max(wait, time.Millisecond))
 }
 
-// makeRoom sees to it that so many messages of so many bytes fit. What is to be dropped for them is
-// put into the record.
-func (q *Queue) makeRoom(r *Record, messages, bytes int64) error {
+// findRoom sees to it that so many messages of so many bytes fit, where so many went that are still
+// counted. What is to be dropped for them is put into the record.
+func (q *Queue) findRoom(r *Record, messages, bytes, freedMessages, freedBytes int64) error {
 	s := &q.settings
 	if err := q.CheckEverFits(messages, bytes); err != nil {
 		return err
 	}
-	if q.hasRoom(messages, bytes) {
-		return nil
-	}
-	if s.Overflow == DropOldest && q.chooseVictims(r, messages, bytes) {
-		q.dropAhead(r)
+	messages -= freedMessages
+	bytes -= freedBytes
+	if q.hasRoom(messages, bytes) || s.Overflow == DropOldest && q.chooseVictims(r, messages, bytes) {
 		return nil
 	}
 	return reason.New(reason.QueueFull, "the queue holds %d of %d messages and %d of %d bytes: receive from it, raise its limits, or try again later",
@@ -204,53 +182,68 @@ func (q *Queue) chooseVictims(r *Record, messages, bytes int64) bool {
 // dropAhead drops victims beyond what the send's record can name in records of their own, before it.
 func (q *Queue) dropAhead(r *Record) {
 	for len(r.Seqs) > maxRecordSeqs {
-		drop := Record{kind: recRemove, cause: byOverflow, At: r.At, Number: q.number + 1, Seqs: r.Seqs[:maxRecordSeqs]}
+		q.issue(&Record{kind: recRemove, cause: byOverflow, At: r.At, Seqs: r.Seqs[:maxRecordSeqs]})
 		r.Seqs = r.Seqs[maxRecordSeqs:]
-		q.Apply(&drop)
-		if q.Emit != nil {
-			q.Emit(&drop)
-		}
 	}
 }
 
 func (q *Queue) applySend(r *Record) {
 	for _, seq := range r.Seqs {
+		q.countRemoval(byOverflow)
 		if n := q.slots.find(seq); n != 0 {
-			q.countRemoval(q.slots.at(n), byOverflow)
 			q.remove(n)
 		}
 	}
-	// Ids are forgotten as they were for the decision.
-	q.ids.forget(r.At.Wall - q.settings.DedupWindow.Nanoseconds())
-	if q.published+1 == q.nextSeq {
+	if q.loading != nil {
+		q.pruneIDs(r.At.Wall)
+	} else if q.published+1 == q.nextSeq {
 		q.published = r.First - 1 // there is nothing in between to publish
 	}
+	seq := r.First
 	for i := range r.Messages {
 		m := &r.Messages[i]
-		seq := r.First + uint64(i)
-		n, s := q.slots.add(seq)
-		s.sentAt, s.state = r.At.Wall, uncommitted
-		if len(m.extras) > 0 {
-			s.flags |= flagExtras
+		for range m.copies() {
+			n, s := q.create(seq, m, r.spill)
+			s.sentAt = r.At.Wall
+			if m.due != 0 || m.expires != 0 {
+				t := q.needTimer(s)
+				t.due, t.expires = m.due, m.expires
+			}
+			if m.hasID {
+				q.rememberID(dedupEntry{m.id, seq, r.At.Wall})
+			}
+			if q.loading != nil {
+				q.publish(n, s)
+			}
+			seq++
 		}
-		s.ref = q.payloads.store(n, m.extras, m.body, m.charge)
-		s.class = q.classOf(m.typ, m.priority)
-		q.hold(s.class)
-		if m.due != 0 || m.expires != 0 {
-			t := q.needTimer(s)
-			t.due, t.expires = m.due, m.expires
-		}
-		if m.hasID {
-			q.ids.add(m.id, seq, r.At.Wall)
-		}
-		q.stats.Bytes += int64(m.charge)
 	}
-	q.nextSeq = r.First + uint64(len(r.Messages))
-	q.stats.Uncommitted += int64(len(r.Messages))
-	q.stats.Sent += uint64(len(r.Messages))
+	q.stats.Uncommitted += int64(seq - r.First)
+	q.stats.Sent += seq - r.First
+	q.nextSeq = seq
 	if r.Producer != "" {
-		q.producers.remember(r.Producer, r.Batch, storedBy(r))
+		q.producers.remember(r.Producer, r.Batch, storedBy(r), r.Number)
 	}
+}
+
+// create stores a message of a record. It belongs to no state yet.
+func (q *Queue) create(seq uint64, m *storedMessage, spill bool) (uint32, *slot) {
+	n, s := q.slots.add(seq)
+	if m.hasExtras {
+		s.flags |= flagExtras
+	}
+	if spill {
+		s.ref = makeDiskRef(0, m.charge)
+	} else if q.loading != nil {
+		s.ref = makeDiskRef(q.loading.next(m.size), m.charge)
+	} else {
+		s.ref = q.payloads.store(n, m.extras, m.body, m.charge)
+	}
+	s.class = q.classOf(m.typ, m.priority)
+	q.hold(s.class)
+	q.stats.Bytes += int64(m.charge)
+	q.liveBytes += s.ref.liveBytes()
+	return n, s
 }
 
 // Publish makes all that was stored visible, up to a sequence: it is committed.
@@ -262,44 +255,25 @@ func (q *Queue) Publish(last uint64) {
 		if n == 0 {
 			continue
 		}
-		s := q.slots.at(n)
-		if s.state != uncommitted {
-			continue
+		if s := q.slots.at(n); s.state == uncommitted {
+			q.publish(n, s)
 		}
-		due := int64(0)
-		if s.timer != 0 {
-			due = q.timers.at(s.timer).due
-		}
-		q.leave(n)
-		if due != 0 {
-			q.enterDelayed(n, due)
-		} else {
-			q.enterReady(n)
-		}
+	}
+}
+
+// publish makes a new message ready, or lets its delay begin.
+func (q *Queue) publish(n uint32, s *slot) {
+	due := int64(0)
+	if s.timer != 0 {
+		due = q.timers.at(s.timer).due
+	}
+	q.leave(n)
+	if due != 0 {
+		q.enterDelayed(n, due)
+	} else {
+		q.enterReady(n)
 	}
 }
 
 // Last is the highest sequence that was given out.
 func (q *Queue) Last() uint64 { return q.nextSeq - 1 }
-
-// CheckFits says what is wrong with a batch that no room would cure.
-func (q *Queue) CheckFits(b Batch) error {
-	if err := q.checkBatch(&b); err != nil {
-		return err
-	}
-	bytes := int64(0)
-	for i := range b.Messages {
-		bytes += int64(b.Messages[i].Bytes())
-	}
-	return q.CheckEverFits(int64(len(b.Messages)), bytes)
-}
-
-// CheckEverFits says whether so many messages of so many bytes exceed what the queue may hold.
-func (q *Queue) CheckEverFits(messages, bytes int64) error {
-	s := &q.settings
-	if messages > s.MaxMessages || bytes > s.MaxBytes {
-		return reason.New(reason.QueueFull, "a batch of %d messages and %d bytes can never fit: the queue holds at most %d messages and %d bytes",
-			messages, bytes, s.MaxMessages, s.MaxBytes)
-	}
-	return nil
-}

@@ -275,18 +275,13 @@ func TestDropOldestMakesRoomInBytes_S7(t *testing.T) {
 // The victims of one large message may be more than one record names.
 func TestManyVictimsOfOneMessageReplay_S7(t *testing.T) {
 	q := newQueue(func(s *Settings) { s.MaxBytes, s.MaxMessageSize, s.Overflow = 150_000, 150_000, DropOldest })
-	again := New(q.id, q.name, q.epoch, q.secret, q.settings)
-	q.Emit = func(r *Record) {
-		if err := again.Replay(r.Append(nil)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	journal := newTape(q, at(0))
 	for range 15 {
 		send(t, q, at(0), repeat(10_000, text("x"))...)
 	}
 	send(t, q, at(0), Message{Type: 1, Body: make([]byte, 140_000)})
 	want(t, "messages, dropped", []any{q.Len(), q.Stats(at(0)).OverflowDropped}, []any{10_001, 140_000})
-	want(t, "replayed", dump(again, 0, 0), dump(q, 0, 0))
+	want(t, "replayed", dump(journal.loaded(t), journal, 0, 0), dump(q, journal, 0, 0))
 	consistent(t, q)
 }
 

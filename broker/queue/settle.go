@@ -1,8 +1,6 @@
 package queue
 
 import (
-	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/ipcd/ipcd/internal/limits"
@@ -65,7 +63,8 @@ func (q *Queue) settled() {
 }
 
 // Settlements is a run of settlements under one hold of the queue: Begin, any number of Ack and the
-// others, End. Each changes nothing and says STALE_RECEIPT if its receipt's delivery is over.
+// others, End. Each changes nothing and says STALE_RECEIPT if its receipt's delivery is over, or ErrMissing
+// if the message is to become a dead letter and its payload is not in memory.
 type Settlements struct {
 	q    *Queue
 	now  Instant
@@ -76,7 +75,8 @@ type Settlements struct {
 // declared; what goes there is uncommitted until its Publish.
 func (q *Queue) Begin(now Instant, dead *Queue) Settlements {
 	q.begin(recRemove, now)
-	return Settlements{q, now, dead}
+	q.deadBytes = 0
+	return Settlements{q: q, now: now, dead: dead}
 }
 
 // End completes the run.
@@ -92,6 +92,15 @@ func (t Settlements) Ack(receipt Receipt) error {
 	return nil
 }
 
+// CheckAck says whether Ack would succeed with a receipt, and what the message is charged.
+func (q *Queue) CheckAck(receipt Receipt) (charge int64, err error) {
+	n, err := q.holder(receipt)
+	if err != nil {
+		return 0, err
+	}
+	return int64(q.slots.at(n).ref.charge()), nil
+}
+
 // Nack returns a message after a failed attempt: after the delay, or the queue's back-off if it is
 // negative. With too many attempts it goes to the dead-letter queue, or is buried.
 func (t Settlements) Nack(receipt Receipt, delay time.Duration, why string) error {
@@ -105,8 +114,7 @@ func (t Settlements) Nack(receipt Receipt, delay time.Duration, why string) erro
 	if err != nil {
 		return err
 	}
-	t.giveBack(n, byNack, delay, why)
-	return nil
+	return t.giveBack(n, byNack, delay, why)
 }
 
 // Release returns a message without counting an attempt.
@@ -115,8 +123,7 @@ func (t Settlements) Release(receipt Receipt) error {
 	if err != nil {
 		return err
 	}
-	t.giveBack(n, byRelease, 0, "")
-	return nil
+	return t.giveBack(n, byRelease, 0, "")
 }
 
 // Break returns a message whose stream broke: a failed attempt.
@@ -125,8 +132,7 @@ func (t Settlements) Break(receipt Receipt) error {
 	if err != nil {
 		return err
 	}
-	t.giveBack(n, byExpiry, -1, "")
-	return nil
+	return t.giveBack(n, byExpiry, -1, "")
 }
 
 // Bury sets a message aside.
@@ -176,100 +182,4 @@ func checkReason(why string) error {
 		return reason.Invalid("reason", "a reason of %d bytes: it may have %d", len(why), limits.ReasonLength)
 	}
 	return nil
-}
-
-// giveBack ends a lease without consuming.
-func (t Settlements) giveBack(n uint32, c cause, delay time.Duration, why string) {
-	q := t.q
-	s := q.slots.at(n)
-	attempts := int(s.attempts)
-	if c.fails() {
-		attempts++
-	}
-	if attempts >= q.settings.MaxAttempts && c.fails() {
-		text := fmt.Sprintf("failed %d times", attempts)
-		if why != "" {
-			text += ": " + why
-		}
-		t.deadLetter(n, c, "max-attempts", text)
-		return
-	}
-	if s.timer != 0 {
-		if expires := q.timers.at(s.timer).expires; expires != 0 && expires <= t.now.Wall {
-			// First the lease ends, and is counted; then the TTL.
-			q.settle(q.settling(t.now, recReturn, c, 0, 0, ""), n)
-			t.expire(n)
-			return
-		}
-	}
-	due := int64(0)
-	if delay < 0 {
-		delay = q.settings.backoff(attempts)
-	}
-	if delay > 0 {
-		due = t.now.Wall + delay.Nanoseconds()
-	}
-	q.settle(q.settling(t.now, recReturn, c, 0, due, ""), n)
-}
-
-// expire ends a message whose TTL did.
-func (t Settlements) expire(n uint32) {
-	if t.q.settings.DeadLetterExpired {
-		t.deadLetter(n, byDeadLetter, "expired", "its TTL ended")
-		return
-	}
-	t.q.settle(t.q.settling(t.now, recRemove, byTTL, 0, 0, ""), n)
-}
-
-// The headers that a dead letter has besides its own.
-const (
-	HeaderDeadQueue    = "ipcd-dead-queue"  // where it comes from
-	HeaderDeadReason   = "ipcd-dead-reason" // "max-attempts" or "expired"
-	HeaderDeadDetail   = "ipcd-dead-detail"
-	HeaderDeadAttempts = "ipcd-dead-attempts"
-	HeaderDeadSequence = "ipcd-dead-sequence"
-)
-
-// deadLetter moves a message to the dead-letter queue; where that is missing or refuses it, it buries it.
-func (t Settlements) deadLetter(n uint32, c cause, why, detail string) {
-	q := t.q
-	if t.dead != nil && t.dead != q {
-		s := q.slots.at(n)
-		var d Delivery
-		q.fill(&d, s, &bodyBuffer{}, 1, 0)
-		attempts := d.Attempts
-		if c.fails() {
-			attempts++
-		}
-		m := d.Message
-		m.DedupID, m.TTL = "", 0
-		headers := make([]Header, 0, len(m.Headers)+5)
-		for _, h := range m.Headers {
-			if !isDeadHeader(h.Key) {
-				headers = append(headers, h)
-			}
-		}
-		m.Headers = append(headers,
-			Header{HeaderDeadQueue, []byte(q.name)},
-			Header{HeaderDeadReason, []byte(why)},
-			Header{HeaderDeadDetail, []byte(detail)},
-			Header{HeaderDeadAttempts, strconv.AppendInt(nil, int64(attempts), 10)},
-			Header{HeaderDeadSequence, strconv.AppendUint(nil, d.Sequence, 10)})
-		if _, err := t.dead.Send(t.now, Batch{Messages: []Message{m}, Internal: true}); err == nil {
-			q.settle(q.settling(t.now, recRemove, c, 0, 0, ""), n)
-			return
-		}
-		detail += "; the dead-letter queue did not take it"
-	} else if q.settings.DeadLetter != "" {
-		detail += "; the dead-letter queue " + q.settings.DeadLetter + " is not there, or this one's owner may not send to it"
-	}
-	q.settle(q.settling(t.now, recBury, c, 0, 0, detail), n)
-}
-
-func isDeadHeader(key string) bool {
-	switch key {
-	case HeaderDeadQueue, HeaderDeadReason, HeaderDeadDetail, HeaderDeadAttempts, HeaderDeadSequence:
-		return true
-	}
-	return false
 }

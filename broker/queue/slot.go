@@ -22,9 +22,10 @@ type slot struct {
 }
 
 const (
-	flagInTree uint8 = 1 << iota // Ready: in the class's tree, not its list
-	flagExtras                   // the payload begins with headers and ids
-	flagTooBig                   // passed over by a kernel door, and counted
+	flagInTree  uint8 = 1 << iota // Ready: in the class's tree, not its list
+	flagExtras                    // the payload begins with headers and ids
+	flagTooBig                    // passed over by a kernel door, and counted
+	flagDamaged                   // the payload can not be read
 )
 
 // timer is what a message with a deadline has besides. It is a member of at most one wheel: leased
@@ -37,20 +38,3 @@ type timer struct {
 	// Slots, in the wheel's bucket. Buried: next is the record that made it so.
 	next, prev uint32
 }
-
-// ref says where a payload lies and what it is charged: position<<25 | charge. A position is a slab's
-// number and an offset in units of 8 bytes.
-type ref uint64
-
-const (
-	chargeBits = 25 // a body of 16 MiB and headers of 64 KiB fit
-	offsetBits = 13 // 64 KiB in units of 8 bytes
-)
-
-func makeRef(slab uint32, offset, charge int) ref {
-	return ref(uint64(slab)<<(offsetBits+chargeBits) | uint64(offset/8)<<chargeBits | uint64(charge))
-}
-
-func (r ref) charge() int  { return int(r & (1<<chargeBits - 1)) }
-func (r ref) slab() uint32 { return uint32(r >> (offsetBits + chargeBits)) }
-func (r ref) offset() int  { return int(r>>chargeBits&(1<<offsetBits-1)) * 8 }

@@ -22,7 +22,7 @@ func (q *Queue) leave(n uint32) {
 		s.left = 0
 	case Buried:
 		q.stats.Buried--
-		q.buried = q.slots.treeRemove(q.buried, n)
+		q.pullBuried(n)
 		t := q.timerOf(n)
 		t.next = 0
 		q.reasons.release(uint32(t.due))
@@ -84,14 +84,19 @@ func (q *Queue) enterDelayed(n uint32, due int64) {
 }
 
 func (q *Queue) enterLeased(n uint32, at Instant, millis uint32) {
-	s := q.slots.at(n)
-	s.state = Leased
-	s.left, s.right = millis, q.entering
-	q.stats.Leased++
 	due := int64(never)
 	if millis != 0 {
 		due = at.Mono + int64(millis)*int64(time.Millisecond)
 	}
+	q.setLease(n, millis, due)
+}
+
+// setLease makes a message leased until due, monotonic time in ns.
+func (q *Queue) setLease(n uint32, millis uint32, due int64) {
+	s := q.slots.at(n)
+	s.state = Leased
+	s.left, s.right = millis, q.entering
+	q.stats.Leased++
 	q.needTimer(s).due = due
 	q.wheelInsert(&q.leases, n, due)
 }
@@ -108,7 +113,19 @@ func (q *Queue) enterBuried(n uint32, why string) {
 		t.due = int64(q.reasons.hold(why))
 	}
 	q.stats.Buried++
-	q.buried = q.slots.treeInsert(q.buried, n)
+	q.pushBuried(n)
+}
+
+func (q *Queue) pushBuried(n uint32) {
+	if q.loading == nil {
+		q.buried = q.slots.treeInsert(q.buried, n)
+	}
+}
+
+func (q *Queue) pullBuried(n uint32) {
+	if q.loading == nil {
+		q.buried = q.slots.treeRemove(q.buried, n)
+	}
 }
 
 // remove takes a message out of the queue for good.
@@ -116,7 +133,12 @@ func (q *Queue) remove(n uint32) {
 	q.leave(n)
 	s := q.slots.at(n)
 	q.stats.Bytes -= int64(s.ref.charge())
-	q.payloads.free(s.ref, q.payloadMoved)
+	q.liveBytes -= s.ref.liveBytes()
+	if s.ref.onDisk() {
+		q.fetch.drop(s.ref.place())
+	} else {
+		q.payloads.free(s.ref, q.payloadMoved)
+	}
 	if s.timer != 0 {
 		q.timers.release(s.timer)
 	}

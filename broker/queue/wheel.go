@@ -17,6 +17,7 @@ type wheel struct {
 	occupied [wheelLevels]uint64
 	heads    [wheelLevels][64]uint32
 	count    int
+	stalled  bool // what is due waits for payloads to be read, see Missing
 }
 
 // tickOf rounds up: nothing is early.
@@ -36,7 +37,11 @@ func (w *wheel) bucket(tick uint64) (level, place int) {
 	return level, int(tick >> (6 * level) & 63)
 }
 
+// wheelInsert makes a slot a member of a wheel. While a queue is loaded there are none.
 func (q *Queue) wheelInsert(w *wheel, n uint32, deadline int64) {
+	if q.loading != nil {
+		return
+	}
 	level, place := w.bucket(tickOf(deadline))
 	head := &w.heads[level][place]
 	t := q.timers.at(q.slots.at(n).timer)
@@ -51,6 +56,9 @@ func (q *Queue) wheelInsert(w *wheel, n uint32, deadline int64) {
 }
 
 func (q *Queue) wheelRemove(w *wheel, n uint32, deadline int64) {
+	if q.loading != nil {
+		return
+	}
 	t := q.timerOf(n)
 	if t.next != 0 {
 		q.timerOf(t.next).prev = t.prev

@@ -1,0 +1,160 @@
+package queue
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// giveBack ends a lease without consuming. The error is ErrMissing.
+func (t Settlements) giveBack(n uint32, c cause, delay time.Duration, why string) error {
+	q := t.q
+	s := q.slots.at(n)
+	attempts := int(s.attempts)
+	if c.fails() {
+		attempts++
+	}
+	if attempts >= q.settings.MaxAttempts && c.fails() {
+		text := fmt.Sprintf("failed %d times", attempts)
+		if why != "" {
+			text += ": " + why
+		}
+		return t.deadLetter(n, c, "max-attempts", text)
+	}
+	if s.timer != 0 {
+		if expires := q.timers.at(s.timer).expires; expires != 0 && expires <= t.now.Wall {
+			if q.settings.DeadLetterExpired {
+				if err := t.readable(s); err != nil {
+					return err
+				}
+			}
+			// First the lease ends, and is counted; then the TTL.
+			q.settle(q.settling(t.now, recReturn, c, 0, 0, ""), n)
+			return t.expire(n)
+		}
+	}
+	due := int64(0)
+	if delay < 0 {
+		delay = q.settings.backoff(attempts)
+	}
+	if delay > 0 {
+		due = t.now.Wall + delay.Nanoseconds()
+	}
+	q.settle(q.settling(t.now, recReturn, c, 0, due, ""), n)
+	return nil
+}
+
+// expire ends a message whose TTL did. The error is ErrMissing.
+func (t Settlements) expire(n uint32) error {
+	if t.q.settings.DeadLetterExpired {
+		return t.deadLetter(n, byDeadLetter, "expired", "its TTL ended")
+	}
+	t.q.settle(t.q.settling(t.now, recRemove, byTTL, 0, 0, ""), n)
+	return nil
+}
+
+// hasDead reports whether there is somewhere for dead letters to go.
+func (t Settlements) hasDead() bool { return t.dead != nil && t.dead != t.q }
+
+// readable says ErrMissing if the message would become a dead letter and its payload has to be read first.
+func (t Settlements) readable(s *slot) error {
+	if !t.hasDead() {
+		return nil
+	}
+	if _, ok := t.q.payload(s); ok {
+		return nil
+	}
+	if t.q.expiring {
+		t.q.wantAhead(s)
+	} else {
+		t.q.want(s)
+	}
+	return ErrMissing
+}
+
+// The headers that a dead letter has besides its own.
+const (
+	HeaderDeadQueue    = "ipcd-dead-queue"  // where it comes from
+	HeaderDeadReason   = "ipcd-dead-reason" // "max-attempts" or "expired"
+	HeaderDeadDetail   = "ipcd-dead-detail"
+	HeaderDeadAttempts = "ipcd-dead-attempts"
+	HeaderDeadSequence = "ipcd-dead-sequence"
+)
+
+// cutBytes is how many bytes of dead letters an operation's records may carry before they are cut.
+const cutBytes = 256 << 10
+
+// deadLetter moves a message to the dead-letter queue; where that is missing or refuses it, and where
+// the payload can not be read, it buries it. The error is ErrMissing.
+func (t Settlements) deadLetter(n uint32, c cause, why, detail string) error {
+	q := t.q
+	s := q.slots.at(n)
+	if err := t.readable(s); err != nil {
+		return err
+	}
+	switch {
+	case !t.hasDead():
+		if q.settings.DeadLetter != "" {
+			detail += "; the dead-letter queue " + q.settings.DeadLetter + " is not there, or this one's owner may not send to it"
+		}
+	case s.flags&flagDamaged != 0:
+		detail = reasonDamaged
+	default:
+		m := q.letter(s, c, why, detail)
+		if _, err := t.dead.Send(t.now, Batch{Messages: []Message{m}, Internal: true}); err == nil {
+			q.settle(q.settling(t.now, recRemove, c, 0, 0, ""), n)
+			q.cutAfter(len(m.Body))
+			return nil
+		}
+		detail += "; the dead-letter queue did not take it"
+	}
+	q.settle(q.settling(t.now, recBury, c, 0, 0, detail), n)
+	return nil
+}
+
+// letter is the dead letter that a message becomes.
+func (q *Queue) letter(s *slot, c cause, why, detail string) Message {
+	var d Delivery
+	payload, _ := q.payload(s)
+	q.fill(&d, s, payload, &bodyBuffer{}, 1, 0)
+	attempts := d.Attempts
+	if c.fails() {
+		attempts++
+	}
+	m := d.Message
+	m.DedupID, m.TTL = "", 0
+	headers := make([]Header, 0, len(m.Headers)+5)
+	for _, h := range m.Headers {
+		if !isDeadHeader(h.Key) {
+			headers = append(headers, h)
+		}
+	}
+	m.Headers = append(headers,
+		Header{HeaderDeadQueue, []byte(q.name)},
+		Header{HeaderDeadReason, []byte(why)},
+		Header{HeaderDeadDetail, []byte(detail)},
+		Header{HeaderDeadAttempts, strconv.AppendInt(nil, int64(attempts), 10)},
+		Header{HeaderDeadSequence, strconv.AppendUint(nil, d.Sequence, 10)})
+	return m
+}
+
+// cutAfter counts a dead letter, whose removal is in the scratch record, and lets the records so far be
+// committed if they carry much.
+func (q *Queue) cutAfter(bytes int) {
+	if q.deadBytes += bytes; q.deadBytes <= cutBytes {
+		return
+	}
+	q.deadBytes = 0
+	q.settled()
+	if q.Cut != nil {
+		q.Cut()
+	}
+}
+
+func isDeadHeader(key string) bool {
+	switch key {
+	case HeaderDeadQueue, HeaderDeadReason, HeaderDeadDetail, HeaderDeadAttempts, HeaderDeadSequence:
+		return true
+	}
+	return false
+}
