@@ -13,7 +13,8 @@ const (
 	look    access = 0o4     // peek and statistics: read
 	send    access = 0o2     // write
 	receive access = 0o6     // read and write
-	manage  access = 1 << 10 // change or remove it: the owner's
+	manage  access = 1 << 10 // change it: the owner's
+	remove  access = 1 << 11 // the owner's too
 )
 
 func (a access) String() string {
@@ -40,7 +41,7 @@ func (b *Broker) allowed(id identity.Identity, s *queue.Settings, want access) b
 		return true
 	}
 	owner := id.Kind == identity.Unix && id.UID == s.OwnerUID
-	if want == manage {
+	if want == manage || want == remove {
 		return owner
 	}
 	bits := access(s.Mode)
@@ -57,6 +58,9 @@ func (b *Broker) allowed(id identity.Identity, s *queue.Settings, want access) b
 func (b *Broker) check(id identity.Identity, s *served, want access) error {
 	settings := s.access.Load()
 	if b.allowed(id, settings, want) {
+		if s.damaged.Load() != nil && want != look && want != remove {
+			return damagedError(s)
+		}
 		return nil
 	}
 	return reason.New(reason.AccessDenied, "%v may not %v: it belongs to uid %d, gid %d and has mode %#o",

@@ -12,48 +12,108 @@ import (
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
+// defaults are the settings of a queue for which nothing was declared.
+func (b *Broker) defaults(uid, gid uint32) queue.Settings {
+	s := queue.Default(uid, gid)
+	s.Durability = queue.Journal
+	if b.journal == nil {
+		s.Durability = queue.Memory
+	}
+	return s
+}
+
 // CreateQueue makes a queue. See transport.Broker.
-func (b *Broker) CreateQueue(_ context.Context, id identity.Identity, name string, edit Edit, exclusive bool) (Info, bool, error) {
-	if err := queue.CheckName(name); err != nil {
+func (b *Broker) CreateQueue(ctx context.Context, id identity.Identity, name string, edit Edit, exclusive bool) (Info, bool, error) {
+	if err := b.admitBytes(ctx, frameOverhead); err != nil {
 		return Info{}, false, err
+	}
+	s, info, created, err := b.createQueue(id, name, edit, exclusive)
+	if err == nil && s != nil {
+		err = b.Await(ctx, s.ticket())
+	}
+	return info, created, err
+}
+
+// ticket stands for all that was decided on the queue up to now.
+func (s *served) ticket() Ticket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+func (b *Broker) createQueue(id identity.Identity, name string, edit Edit, exclusive bool) (*served, Info, bool, error) {
+	if err := queue.CheckName(name); err != nil {
+		return nil, Info{}, false, err
 	}
 	b.admin.Lock()
 	defer b.admin.Unlock()
 	if b.stopping.Load() {
-		return Info{}, false, shuttingDown()
+		return nil, Info{}, false, shuttingDown()
 	}
 	b.mu.RLock()
 	existing, count := b.byName[name], len(b.byName)
 	b.mu.RUnlock()
 	if existing != nil {
 		info, err := b.sameQueue(id, existing, edit, exclusive)
-		return info, false, err
+		return existing, info, false, err
 	}
 	if id.Kind == identity.Anonymous {
-		return Info{}, false, reason.New(reason.AccessDenied, "an anonymous caller may not create queues: connect to the unix socket").On(name)
+		return nil, Info{}, false, reason.New(reason.AccessDenied, "an anonymous caller may not create queues: connect to the unix socket").On(name)
 	}
 	if count >= limits.Queues {
-		return Info{}, false, reason.New(reason.QuotaExceeded, "there are %d queues, all that there may be: remove one", count).On(name)
+		return nil, Info{}, false, reason.New(reason.QuotaExceeded, "there are %d queues, all that there may be: remove one", count).On(name)
 	}
-	settings := queue.Default(id.UID, id.GID)
+	settings := b.defaults(id.UID, id.GID)
 	if err := edit(&settings); err != nil {
-		return Info{}, false, err
+		return nil, Info{}, false, err
 	}
 	if err := b.checkSettings(id, name, &settings, nil); err != nil {
-		return Info{}, false, err
+		return nil, Info{}, false, err
 	}
-	s := newServed(b, name, b.lastID+1, settings)
+	q := queue.New(b.lastID.Load()+1, name, 1, randomWord(), settings)
+	q.CreatedAt = b.now().Wall
+	s := newServed(b, q, name, b.lastID.Load()+1)
 	if err := s.openDoor(&settings); err != nil {
-		return Info{}, false, on(s, err)
+		return nil, Info{}, false, on(s, err)
 	}
-	b.lastID++
+	b.lastID.Add(1)
+	s.mu.Lock()
+	s.defineLocked(b.now())
+	s.flushLocked()
+	s.mu.Unlock()
 	b.mu.Lock()
 	b.byName[name], b.byID[s.id] = s, s
 	b.mu.Unlock()
 	s.startDoor()
 	b.log.Info("queue created", zap.String("queue", name), zap.Stringer("by", id))
-	return s.info(), true, nil
+	return s, s.info(), true, nil
 }
+
+// sequenceBlock is how many sequences of a memory queue are reserved in the journal at a time, so that none
+// is given out again after a restart.
+const sequenceBlock = 1 << 24
+
+// defineLocked writes the queue's definition: all of it but its messages.
+func (s *served) defineLocked(now queue.Instant) {
+	if s.b.journal == nil {
+		return
+	}
+	s.baseAt = uint64(s.b.journal.Generation())
+	s.recording = true
+	if s.durable {
+		s.q.KeepBase(now)
+	} else {
+		s.q.ReserveSequences(now, s.q.Last()+sequenceBlock)
+	}
+	s.recording = false
+	if why := s.damaged.Load(); why != nil {
+		s.frameLocked().addDamaged(s.id, *why)
+	}
+	s.b.ownLocked(s.frameLocked())
+}
+
+// ownLocked adds what the broker itself remembers.
+func (b *Broker) ownLocked(f *frame) { f.addOwn(itemBroker, b.lastID.Load()) }
 
 // sameQueue answers the creation of a queue that is there.
 func (b *Broker) sameQueue(id identity.Identity, s *served, edit Edit, exclusive bool) (Info, error) {
@@ -64,7 +124,7 @@ func (b *Broker) sameQueue(id identity.Identity, s *served, edit Edit, exclusive
 		return Info{}, err
 	}
 	have := *s.access.Load()
-	want := queue.Default(have.OwnerUID, have.GroupGID)
+	want := b.defaults(have.OwnerUID, have.GroupGID)
 	if err := edit(&want); err != nil {
 		return Info{}, err
 	}
@@ -82,8 +142,11 @@ func (b *Broker) checkSettings(id identity.Identity, name string, s, old *queue.
 	if err := s.Check(); err != nil {
 		return err
 	}
-	if s.Durability == queue.Journal {
-		return reason.New(reason.Unimplemented, "durability journal: this version keeps messages in memory only; ask for durability memory").On(name)
+	if s.Durability == queue.Journal && b.journal == nil {
+		return reason.New(reason.Unimplemented, "durability journal: this broker has no journal; ask for durability memory").On(name)
+	}
+	if old != nil && old.Durability != s.Durability {
+		return reason.Invalid("settings.durability", "durability can not be changed: create another queue").On(name)
 	}
 	if !b.isAdmin(id) {
 		if old == nil && s.OwnerUID != id.UID || old != nil && s.OwnerUID != old.OwnerUID {
@@ -120,6 +183,9 @@ func (b *Broker) checkDeadLetters(id identity.Identity, name string, s *queue.Se
 		if depth == 0 {
 			if err := b.check(id, dead, send); err != nil {
 				return err
+			}
+			if s.Durability == queue.Journal && dead.access.Load().Durability == queue.Memory {
+				return reason.New(reason.DurabilityMismatch, "dead letters of a journal queue would go to %s, which is kept in memory: name a journal queue, or make this one a memory queue too", next).On(name)
 			}
 		}
 		next = dead.access.Load().DeadLetter
@@ -158,46 +224,68 @@ func (b *Broker) ListQueues(ctx context.Context, id identity.Identity, glob stri
 }
 
 // UpdateQueue changes settings. See transport.Broker.
-func (b *Broker) UpdateQueue(_ context.Context, id identity.Identity, name string, edit Edit) (Info, error) {
+func (b *Broker) UpdateQueue(ctx context.Context, id identity.Identity, name string, edit Edit) (Info, error) {
+	if err := b.admitBytes(ctx, frameOverhead); err != nil {
+		return Info{}, err
+	}
+	s, info, err := b.updateQueue(id, name, edit)
+	if err == nil {
+		err = b.Await(ctx, s.ticket())
+	}
+	return info, err
+}
+
+func (b *Broker) updateQueue(id identity.Identity, name string, edit Edit) (*served, Info, error) {
 	b.admin.Lock()
 	defer b.admin.Unlock()
 	if b.stopping.Load() {
-		return Info{}, shuttingDown() // doors are not opened again
+		return nil, Info{}, shuttingDown() // doors are not opened again
 	}
 	s, err := b.find(id, name, manage)
 	if err != nil {
-		return Info{}, err
+		return nil, Info{}, err
 	}
 	old := *s.access.Load()
 	settings := old
 	if err := edit(&settings); err != nil {
-		return Info{}, err
+		return nil, Info{}, err
 	}
 	if err := b.checkSettings(id, name, &settings, &old); err != nil {
-		return Info{}, err
+		return nil, Info{}, err
 	}
 	if err := s.changeDoor(&old, &settings); err != nil {
-		return Info{}, on(s, err)
+		return nil, Info{}, on(s, err)
 	}
 	s.mu.Lock()
 	now := b.now()
 	s.q.Configure(now, settings)
+	if !s.durable {
+		s.defineLocked(now)
+	}
 	s.access.Store(&settings)
 	s.endForbiddenLocked()
 	s.afterLocked(now)
 	s.mu.Unlock()
 	s.startDoor()
 	b.log.Info("queue updated", zap.String("queue", name), zap.Stringer("by", id), zap.String("changes", settings.Diff(&old)))
-	return s.info(), nil
+	return s, s.info(), nil
 }
 
 // DeleteQueue removes a queue. See transport.Broker.
-func (b *Broker) DeleteQueue(_ context.Context, id identity.Identity, name string) (int64, error) {
+func (b *Broker) DeleteQueue(ctx context.Context, id identity.Identity, name string) (int64, error) {
+	s, messages, err := b.deleteQueue(id, name)
+	if err == nil {
+		err = b.Await(ctx, s.ticket())
+	}
+	return messages, err
+}
+
+func (b *Broker) deleteQueue(id identity.Identity, name string) (*served, int64, error) {
 	b.admin.Lock()
 	defer b.admin.Unlock()
-	s, err := b.find(id, name, manage)
+	s, err := b.find(id, name, remove)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	b.mu.Lock()
 	delete(b.byName, name)
@@ -214,13 +302,19 @@ func (b *Broker) DeleteQueue(_ context.Context, id identity.Identity, name strin
 	door := s.door
 	s.door = nil
 	messages := s.q.Len()
+	s.uncountLocked()
+	if b.journal != nil {
+		s.frameLocked().addOwn(itemDeleted, s.id)
+		s.frame.join(s)
+		s.flushLocked()
+	}
 	s.mu.Unlock()
 	if door != nil {
 		door.Close(true)
 	}
 	b.leasesEnded() // Stop need not wait for these
 	b.log.Info("queue deleted", zap.String("queue", name), zap.Int64("messages", messages), zap.Stringer("by", id))
-	return messages, nil
+	return s, messages, nil
 }
 
 // PauseQueue stops deliveries, or resumes them.
@@ -237,6 +331,9 @@ func (b *Broker) PauseQueue(ctx context.Context, id identity.Identity, name stri
 		}
 		now := b.now()
 		s.q.Pause(now, paused)
+		if !s.durable {
+			s.defineLocked(now)
+		}
 		s.afterLocked(now)
 		return nil
 	}
@@ -247,7 +344,7 @@ func (b *Broker) PauseQueue(ctx context.Context, id identity.Identity, name stri
 	if err := pause(); err != nil {
 		return Info{}, err
 	}
-	return s.info(), nil
+	return s.info(), b.Await(ctx, s.ticket())
 }
 
 // info describes the queue as it is now.
@@ -255,7 +352,7 @@ func (s *served) info() Info {
 	s.mu.Lock()
 	now := s.b.now()
 	i := Info{
-		Name: s.name, ID: s.id, Settings: *s.q.Settings(), Paused: s.q.Paused(), CreatedAt: s.createdAt,
+		Name: s.name, ID: s.id, Settings: *s.q.Settings(), Paused: s.q.Paused(), CreatedAt: s.q.CreatedAt,
 		Stats: Stats{Stats: s.q.Stats(now), Receivers: len(s.consumers)},
 	}
 	s.receivers.each(func(n *waiting[*receiver]) {

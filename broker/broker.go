@@ -13,8 +13,10 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ipcd/ipcd/broker/journal"
 	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -25,6 +27,13 @@ type Options struct {
 	Instance string      // identifies this run; "": a random one
 	// AdminUID may do everything, as root may: the uid that the daemon runs as. 0 adds nobody.
 	AdminUID uint32
+	// Journal is where durable queues live; nil: there is no journal, and all queues are memory queues.
+	Journal *JournalOptions
+	// MaxMemory bounds the bytes that all messages together take in memory, 0: it does not.
+	MaxMemory int64
+	// PayloadMemory is bytes of payloads from which on those of deep backlogs of durable queues stay in the journal
+	// only; 0: limits.PayloadMemoryDefault.
+	PayloadMemory int64
 }
 
 // Broker owns all queues. It is safe for concurrent use.
@@ -35,9 +44,23 @@ type Broker struct {
 	adminUID uint32
 	started  time.Time
 
+	journal       *journal.Journal // nil: there is none
+	maxFrame      int64            // bytes of what is appended to it at once
+	quarantine    bool             // what is damaged becomes read-only, instead of ending the daemon
+	maxMemory     int64
+	payloadMemory int64
+	totals        sharedTotals
+	compactor     *compactor
+	failure       atomic.Pointer[error]
+	failed        chan struct{}
+
+	// dirtyMu guards the queues that have something to publish. It is taken after a queue's lock.
+	dirtyMu           sync.Mutex
+	dirty, dirtySpare []*served
+
 	// admin serialises what makes, changes and removes queues. It is taken before any other lock.
 	admin  sync.Mutex
-	lastID uint64 // guarded by admin
+	lastID atomic.Uint64 // of a queue; written under admin
 
 	// mu guards the names. Queues' locks are taken after it, or without it.
 	mu     sync.RWMutex
@@ -50,10 +73,17 @@ type Broker struct {
 	running   sync.WaitGroup // timers' functions and the clock watcher
 }
 
-// New returns a Broker without queues. Close ends it.
+// New returns a Broker without queues and without a journal. Close ends it.
 func New(o Options) *Broker {
+	b := newBroker(o)
+	b.running.Go(b.watchClock)
+	return b
+}
+
+func newBroker(o Options) *Broker {
 	b := &Broker{
 		log: o.Logger, doors: o.Doors, instance: o.Instance, adminUID: o.AdminUID, started: time.Now(),
+		maxMemory: o.MaxMemory, payloadMemory: o.PayloadMemory, failed: make(chan struct{}),
 		byName: map[string]*served{}, byID: map[uint64]*served{},
 		leaseEnds: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
@@ -63,7 +93,9 @@ func New(o Options) *Broker {
 	if b.instance == "" {
 		b.instance = rand.Text()
 	}
-	b.running.Go(b.watchClock)
+	if b.payloadMemory == 0 {
+		b.payloadMemory = limits.PayloadMemoryDefault
+	}
 	return b
 }
 
@@ -182,7 +214,8 @@ func (b *Broker) leasesEnded() {
 	}
 }
 
-// Close ends the broker. Nothing of it is running when it returns.
+// Close ends the broker. Nothing of it is running when it returns. What was decided is on disk, unless the
+// journal has failed.
 func (b *Broker) Close() {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -195,6 +228,7 @@ func (b *Broker) Close() {
 	}
 	close(b.quit)
 	b.running.Wait()
+	b.closeJournal()
 }
 
 func shuttingDown() error {
@@ -206,4 +240,10 @@ func randomWord() uint64 {
 	var word [8]byte
 	_, _ = rand.Read(word[:]) // it never fails: see its documentation
 	return binary.LittleEndian.Uint64(word[:])
+}
+
+// randomIdentity is that of a new journal.
+func randomIdentity() (id [16]byte) {
+	_, _ = rand.Read(id[:])
+	return id
 }

@@ -43,8 +43,11 @@ func TestCreatingAgainNamesTheDifference_S1(t *testing.T) {
 	})
 }
 
-func TestJournalIsRefusedUntilThereIsOne(t *testing.T) {
+func TestJournalIsRefusedWithoutOne(t *testing.T) {
 	inWorld(t, func(w *world) {
+		if w.journal != nil {
+			return
+		}
 		_, _, err := w.CreateQueue(w.ctx, alice, "/q", func(s *queue.Settings) error { s.Durability = queue.Journal; return nil }, false)
 		w.wants(err, reason.Unimplemented)
 	})
@@ -129,6 +132,10 @@ func TestBatchOfAnotherInstanceIsUnknown_S9(t *testing.T) {
 		}
 		r.Batch, r.Instance = 2, "an earlier one"
 		_, err = w.Send(w.ctx, alice, r)
+		if w.journal != nil { // it remembers its producers over a restart: this batch was not stored
+			w.must(err)
+			return
+		}
 		w.wants(err, reason.OutcomeUnknown)
 	})
 }

@@ -252,7 +252,13 @@ func (c *Consumer) Next(ctx context.Context) (Deliveries, error) {
 			c.outbox, c.outboxBytes = nil, 0
 			c.lineUpLocked()
 			s.afterLocked(now)
+			ticket := s.last
 			s.mu.Unlock()
+			if c.want.Consume {
+				if err := s.b.Await(context.WithoutCancel(ctx), ticket); err != nil {
+					return Deliveries{}, err
+				}
+			}
 			return out, nil
 		}
 		err := c.err
@@ -278,51 +284,59 @@ func (c *Consumer) Next(ctx context.Context) (Deliveries, error) {
 	}
 }
 
-// Settle settles deliveries by tag.
-func (c *Consumer) Settle(all []TagSettlement) (Settled, error) {
+// Settle settles deliveries by tag. Its outcome may be told after Await of the ticket.
+func (c *Consumer) Settle(all []TagSettlement) (Settled, Ticket, error) {
 	var out Settled
 	total := uint64(0)
 	for i := range all {
 		if all[i].First == 0 || all[i].Last < all[i].First || all[i].Last-all[i].First >= limits.SettlementsPerFrame {
-			return out, reason.Invalid("settlements", "settlement %d: tags %d to %d: they count from 1 and a range has at most %d", i, all[i].First, all[i].Last, limits.SettlementsPerFrame)
+			return out, 0, reason.Invalid("settlements", "settlement %d: tags %d to %d: they count from 1 and a range has at most %d", i, all[i].First, all[i].Last, limits.SettlementsPerFrame)
 		}
 		total += all[i].Last - all[i].First + 1
 	}
 	if total > limits.SettlementsPerFrame {
-		return out, reason.Invalid("settlements", "settlements of %d deliveries: a frame may have %d", total, limits.SettlementsPerFrame)
+		return out, 0, reason.Invalid("settlements", "settlements of %d deliveries: a frame may have %d", total, limits.SettlementsPerFrame)
 	}
 	if err := c.s.b.check(c.id, c.s, receive); err != nil {
-		return out, err
+		return out, 0, err
 	}
 	var err error
-	c.s.settle(needsDead(all, func(t *TagSettlement) Outcome { return t.Outcome }), func(t queue.Settlements) {
+	i, n := 0, uint64(0) // the settlement to go on with, and the delivery in its range
+	ticket := c.s.settle(needsDead(all, func(t *TagSettlement) Outcome { return t.Outcome }), func(t queue.Settlements) (missing bool) {
 		if c.s.deleted {
 			err = c.s.goneLocked()
-			return
+			return false
 		}
-		for i := range all {
-			for n := range all[i].Last - all[i].First + 1 { // Last may be the highest number there is
-				c.settleTagLocked(t, all[i].First+n, &all[i].Verdict, i, &out)
+		for ; i < len(all); i, n = i+1, 0 {
+			for ; n <= all[i].Last-all[i].First; n++ { // Last may be the highest number there is
+				if c.settleTagLocked(t, all[i].First+n, &all[i].Verdict, i, &out) {
+					return true
+				}
 			}
 		}
 		c.lineUpLocked()
+		return false
 	})
-	return out, err
+	return out, ticket, err
 }
 
-func (c *Consumer) settleTagLocked(t queue.Settlements, tag uint64, v *Verdict, index int, out *Settled) {
+// settleTagLocked reports true, and changes nothing, if a payload must be fetched first.
+func (c *Consumer) settleTagLocked(t queue.Settlements, tag uint64, v *Verdict, index int, out *Settled) (missing bool) {
 	receipt, ok := c.held.get(tag)
 	if !ok || tag >= c.nextTag { // in the outbox it is not delivered yet
 		err := reason.New(reason.StaleReceipt, "tag %d of this stream was settled, or never delivered", tag).On(c.s.name)
 		out.Failures = append(out.Failures, SettleFailure{Index: index, Tag: tag, Err: err})
-		return
+		return false
 	}
 	failures := len(out.Failures)
-	c.s.apply(t, receipt, v, index, tag, out)
+	if c.s.apply(t, receipt, v, index, tag, out) {
+		return true
+	}
 	stale := len(out.Failures) > failures && reason.Of(out.Failures[failures].Err) == reason.StaleReceipt
 	if stale || v.Outcome != Touch && len(out.Failures) == failures {
 		c.held.remove(tag)
 	}
+	return false
 }
 
 // Drain ends deliveries. What was delivered can still be settled.
@@ -343,25 +357,30 @@ func (c *Consumer) stopLocked() {
 // never left the outbox; else as a failed attempt.
 func (c *Consumer) Close(graceful bool) {
 	s := c.s
-	dead := s.lockWithDead()
-	defer s.unlockWithDead(dead)
-	if c.closed {
-		return
-	}
+	s.mu.Lock()
+	closed := c.closed
 	c.closed = true
 	s.receivers.remove(c.place)
 	delete(s.consumers, c)
-	now := s.b.now()
-	t := s.q.Begin(now, dead.queue())
-	c.held.each(func(tag uint64, r queue.Receipt) {
-		if graceful || tag >= c.nextTag {
-			_ = t.Release(r) // stale ones are settled otherwise
-		} else {
-			_ = t.Break(r)
-		}
+	s.mu.Unlock()
+	if closed {
+		return
+	}
+	// Nothing is added to what is held any more.
+	s.settle(true, func(t queue.Settlements) (missing bool) {
+		c.held.each(func(tag uint64, r queue.Receipt) {
+			var err error
+			if graceful || tag >= c.nextTag {
+				err = t.Release(r) // stale ones are settled otherwise
+			} else {
+				err = t.Break(r)
+			}
+			missing = missing || err == queue.ErrMissing
+		})
+		return missing
 	})
-	t.End()
+	s.mu.Lock()
 	c.held, c.outbox = held{}, nil
 	c.wakeLocked()
-	s.finishWithDeadLocked(dead, now)
+	s.mu.Unlock()
 }

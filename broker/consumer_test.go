@@ -26,7 +26,7 @@ func TestConsumerStaysWithinItsCredit(t *testing.T) {
 		if len(got.Deliveries) != 1 || got.First != 3 || len(got.Deliveries[0].Body) != 100 {
 			t.Fatalf("%+v", got)
 		}
-		out, err := c.Settle([]TagSettlement{{First: 1, Last: 3}, {First: 2, Last: 2}, {First: 77, Last: 77}})
+		out, _, err := c.Settle([]TagSettlement{{First: 1, Last: 3}, {First: 2, Last: 2}, {First: 77, Last: 77}})
 		w.must(err)
 		if len(out.Failures) != 2 || out.Failures[0].Tag != 2 || out.Failures[1].Tag != 77 {
 			t.Fatalf("%+v", out)
@@ -54,7 +54,7 @@ func TestClosingAConsumerReturnsItsLeases_S16(t *testing.T) {
 			got, err := c.Next(w.ctx)
 			w.must(err)
 			w.must(c.Credit(1, 0)) // the third stays in the outbox
-			_, err = c.Settle([]TagSettlement{{First: got.First, Last: got.First}})
+			_, _, err = c.Settle([]TagSettlement{{First: got.First, Last: got.First}})
 			w.must(err)
 			w.counts("/q", 0, 0, 2, 0)
 			c.Close(graceful)

@@ -198,8 +198,9 @@ func TestPurgeAndPauseTakeBackWhatTheDoorHolds_S30(t *testing.T) {
 }
 
 func TestDoorThatCannotOpenRefusesTheQueue_S31(t *testing.T) {
-	f := &fakeDoors{refuse: reason.New(reason.KernelLimit, "no")}
+	f := &fakeDoors{}
 	inWorldWith(t, Options{Doors: f}, func(w *world) {
+		f.refuse = reason.New(reason.KernelLimit, "no")
 		_, _, err := w.CreateQueue(w.ctx, alice, "/q", func(s *queue.Settings) error { out(s); return nil }, false)
 		w.wants(err, reason.KernelLimit)
 		_, err = w.GetQueue(w.ctx, alice, "/q")

@@ -2,8 +2,10 @@ package broker
 
 import (
 	"context"
+	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/reason"
 )
 
 // openDoor makes the queue's kernel doors, through which nothing flows yet.
@@ -76,10 +78,31 @@ type lane served
 // Reserve waits for room, in line with blocked senders.
 func (l *lane) Reserve(ctx context.Context, messages int, bytes int64) (Reservation, error) {
 	s := (*served)(l)
+	for { // a full disk lets native senders wait
+		err := s.b.admit(ctx, s, messages, bytes)
+		if err == nil {
+			break
+		}
+		if r := reason.Of(err); r != reason.DiskFull && r != reason.QuotaExceeded {
+			return nil, err
+		}
+		select {
+		case <-time.After(fullRetry):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if s.b.stopping.Load() {
+			return nil, shuttingDown()
+		}
+	}
 	s.mu.Lock()
 	if err := s.goneLocked(); err != nil {
 		s.mu.Unlock()
 		return nil, err
+	}
+	if s.damaged.Load() != nil {
+		s.mu.Unlock()
+		return nil, damagedError(s)
 	}
 	if err := s.q.CheckEverFits(int64(messages), bytes); err != nil {
 		s.mu.Unlock()
@@ -104,19 +127,27 @@ type reservation struct {
 	messages, bytes int64 // left; guarded by s.mu
 }
 
-// Send stores messages in the reserved room.
+// Send stores messages in the reserved room, and waits until they are on disk.
 func (r *reservation) Send(messages []queue.Message) (refused int, err error) {
+	refused, ticket, err := r.submit(messages)
+	if awaitErr := r.s.b.Await(context.Background(), ticket); awaitErr != nil {
+		return len(messages), awaitErr
+	}
+	return refused, err
+}
+
+func (r *reservation) submit(messages []queue.Message) (refused int, _ Ticket, err error) {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.deleted {
-		return len(messages), s.goneLocked()
+		return len(messages), 0, s.goneLocked()
 	}
 	now := s.b.now()
-	if _, batchErr := s.q.Send(now, r.take(messages)); batchErr != nil {
+	if _, batchErr := s.storeLocked(now, r.take(messages)); batchErr != nil {
 		// One of them is not acceptable: the others are.
 		for i := range messages {
-			if _, oneErr := s.q.Send(now, queue.Batch{Messages: messages[i : i+1], Reserved: true}); oneErr != nil {
+			if _, oneErr := s.storeLocked(now, queue.Batch{Messages: messages[i : i+1], Reserved: true}); oneErr != nil {
 				refused++
 				if err == nil {
 					err = on(s, oneErr)
@@ -126,7 +157,7 @@ func (r *reservation) Send(messages []queue.Message) (refused int, err error) {
 	}
 	s.publishLocked()
 	s.afterLocked(now)
-	return refused, err
+	return refused, s.last, err
 }
 
 // take gives back the room that the messages need, for them to use at once.
@@ -194,6 +225,11 @@ func (l *lane) Lease(ctx context.Context, selector queue.Selector, max, maxBody 
 			s.mu.Unlock()
 			return out, skipped, nil
 		}
+		if w := s.missingLocked(); w != nil {
+			s.mu.Unlock()
+			s.fetch(w)
+			continue
+		}
 		if more { // not all were looked at: give way in between
 			s.mu.Unlock()
 			continue
@@ -215,13 +251,19 @@ func (l *lane) Lease(ctx context.Context, selector queue.Selector, max, maxBody 
 // Settle records what has left through the door and gives the rest back.
 func (l *lane) Settle(consumed, released []queue.Receipt) {
 	s := (*served)(l)
-	s.settle(true, func(t queue.Settlements) {
+	done := 0
+	s.settle(true, func(t queue.Settlements) (missing bool) {
 		for _, r := range consumed {
 			_ = t.Ack(r) // stale: it was purged meanwhile
 		}
-		for _, r := range released {
-			_ = t.Release(r)
+		s.doorHeld -= len(consumed)
+		consumed = nil
+		for ; done < len(released); done++ {
+			if t.Release(released[done]) == queue.ErrMissing {
+				return true
+			}
+			s.doorHeld--
 		}
-		s.doorHeld -= len(consumed) + len(released)
+		return false
 	})
 }

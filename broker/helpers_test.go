@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/reason"
+	"github.com/ipcd/ipcd/internal/vfs"
 )
 
 var (
@@ -30,11 +32,32 @@ func inWorld(t *testing.T, test func(w *world)) {
 	inWorldWith(t, Options{}, test)
 }
 
+// inWorldWith runs it twice: with queues in memory, and with queues in a journal on a file system in memory.
 func inWorldWith(t *testing.T, o Options, test func(w *world)) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{t, New(o), t.Context()}
-		defer w.Close()
-		test(w)
+	t.Run("memory", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{t, New(o), t.Context()}
+			defer w.Close()
+			test(w)
+		})
+	})
+	inJournaledWorld(t, o, test)
+}
+
+// inJournaledWorld runs a test with a broker that has a journal.
+func inJournaledWorld(t *testing.T, o Options, test func(w *world)) {
+	t.Run("journal", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			o := o
+			o.Journal = &JournalOptions{FS: vfs.NewCrash(rand.New(rand.NewPCG(1, 2))), Dir: "/state/journal", SegmentBytes: 8 << 20}
+			b, err := Open(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := &world{t, b, t.Context()}
+			defer w.Close()
+			test(w)
+		})
 	})
 }
 

@@ -32,7 +32,7 @@ func (b *Broker) Peek(ctx context.Context, id identity.Identity, r PeekRequest) 
 			return PeekPage{}, err
 		}
 		s.mu.Lock()
-		if s.deleted {
+		if s.deleted || b.Failure() != nil { // while the daemon stops one can still look
 			err = s.goneLocked()
 			s.mu.Unlock()
 			return PeekPage{}, err
@@ -40,7 +40,11 @@ func (b *Broker) Peek(ctx context.Context, id identity.Identity, r PeekRequest) 
 		before := len(p.Page)
 		done = p.Step(s.q, b.now())
 		s.q.CountPeeked(len(p.Page) - before)
+		w := s.missingLocked()
 		s.mu.Unlock()
+		if w != nil {
+			s.fetch(w)
+		}
 	}
 	return PeekPage{Messages: p.Page, Cursor: p.Cursor(), Last: p.Last()}, nil
 }
@@ -117,23 +121,31 @@ func (s *served) sweep(ctx context.Context, r *SelectRequest, step func(now queu
 	if r.Max > 0 {
 		left = int64(r.Max)
 	}
+	var ticket Ticket
 	for next != 0 && left > 0 {
 		if err := ctx.Err(); err != nil {
 			return total, strconv.FormatUint(next, 10), err
 		}
 		s.mu.Lock()
-		if s.deleted {
-			err := s.goneLocked()
+		if err := s.goneLocked(); err != nil {
 			s.mu.Unlock()
 			return total, "", err
 		}
 		now := s.b.now()
 		var count int
 		count, next = step(now, &r.Filter, next, int(min(left, limits.PeekScan)), r.DryRun)
+		w := s.missingLocked() // headers that the filter looks at
 		s.afterLocked(now)
+		ticket = s.last
 		s.mu.Unlock()
 		total += int64(count)
 		left -= int64(count)
+		if w != nil {
+			s.fetch(w)
+		}
+	}
+	if err := s.b.Await(ctx, ticket); err != nil {
+		return total, "", err
 	}
 	if next == 0 {
 		return total, "", nil

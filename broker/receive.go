@@ -53,19 +53,49 @@ func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveReq
 	if r.Wait < 0 || r.Wait > limits.WaitMax {
 		return nil, reason.Invalid("wait", "wait %v: it must be 0 (not at all) to %v", r.Wait, limits.WaitMax)
 	}
-	s.mu.Lock()
-	now := b.now()
-	if s.overdueLocked(now) {
-		s.mu.Unlock()
-		s.expire(now.Mono)
+	var now queue.Instant
+	var got []queue.Delivery
+	for {
 		s.mu.Lock()
-	}
-	if err := s.goneLocked(); err != nil {
+		now = b.now()
+		if s.overdueLocked(now) {
+			s.mu.Unlock()
+			s.expire(now.Mono)
+			s.mu.Lock()
+		}
+		if err := s.goneLocked(); err != nil {
+			s.mu.Unlock()
+			if len(got) > 0 {
+				return s.handOver(ctx, got, want.Consume, nil)
+			}
+			return nil, err
+		}
+		// Nobody in line matches what is ready: see served.
+		before := len(got)
+		got, err = s.q.Lease(now, want, got)
+		if before > 0 {
+			err = nil // what came first is handed out
+		}
+		for i := before; i < len(got); i++ {
+			want.MaxBytes -= got[i].Bytes()
+			want.Max--
+		}
+		var w *wanted
+		if err == nil && want.Max > 0 && want.MaxBytes > 0 && (before == 0 || len(got) > before) {
+			w = s.missingLocked() // there is more, on disk
+		}
+		if w == nil {
+			break
+		}
+		if len(got) > 0 {
+			s.afterLocked(now)
+		}
 		s.mu.Unlock()
-		return nil, err
+		s.fetch(w)
+		if ctx.Err() != nil {
+			return s.handOver(ctx, got, want.Consume, nil)
+		}
 	}
-	// Nobody in line matches what is ready: see served.
-	got, err := s.q.Lease(now, want, nil)
 	if err != nil || len(got) > 0 || r.Wait == 0 && (s.doorHeld == 0 || s.q.Paused()) {
 		s.afterLocked(now)
 		s.mu.Unlock()
@@ -101,6 +131,13 @@ func (s *served) handOver(ctx context.Context, got []queue.Delivery, consumed bo
 	if err == nil {
 		err = ctx.Err()
 	}
+	if consumed && len(got) > 0 {
+		s.mu.Lock()
+		ticket := s.last
+		s.mu.Unlock()
+		// It is gone from the queue: that the caller may be gone does not keep it.
+		return got, s.b.Await(context.WithoutCancel(ctx), ticket)
+	}
 	if err == nil || consumed {
 		if len(got) > 0 {
 			return got, nil
@@ -120,15 +157,15 @@ func (s *served) release(receipts []queue.Receipt) {
 	if len(receipts) == 0 {
 		return
 	}
-	dead := s.lockWithDead()
-	now := s.b.now()
-	t := s.q.Begin(now, dead.queue())
-	for _, r := range receipts {
-		_ = t.Release(r)
-	}
-	t.End()
-	s.finishWithDeadLocked(dead, now)
-	s.unlockWithDead(dead)
+	done := 0
+	s.settle(true, func(t queue.Settlements) (missing bool) {
+		for ; done < len(receipts); done++ {
+			if t.Release(receipts[done]) == queue.ErrMissing {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func (r *ReceiveRequest) leaseRequest() (queue.LeaseRequest, error) {

@@ -37,7 +37,7 @@ func TestTagsUpToTheHighestNumberAreSettledOnce_S13(t *testing.T) {
 		w.create("/q")
 		c := w.consume(alice, ConsumeRequest{Queue: "/q"})
 		defer c.Close(true)
-		out, err := c.Settle([]TagSettlement{{First: math.MaxUint64 - 2, Last: math.MaxUint64}})
+		out, _, err := c.Settle([]TagSettlement{{First: math.MaxUint64 - 2, Last: math.MaxUint64}})
 		w.must(err)
 		if len(out.Failures) != 3 || out.Failures[2].Tag != math.MaxUint64 {
 			t.Fatalf("%d failures, the last %+v", len(out.Failures), out.Failures[len(out.Failures)-1])
@@ -53,7 +53,7 @@ func TestTagIsNotSettledBeforeItIsDelivered_S13(t *testing.T) {
 		defer c.Close(true)
 		w.must(c.Credit(1, 0))
 		w.counts("/q", 0, 0, 1, 0)
-		out, err := c.Settle([]TagSettlement{{First: 1, Last: 1}})
+		out, _, err := c.Settle([]TagSettlement{{First: 1, Last: 1}})
 		w.must(err)
 		if len(out.Failures) != 1 || reason.Of(out.Failures[0].Err) != reason.StaleReceipt {
 			t.Fatalf("settling what was not delivered: %+v", out)
@@ -61,7 +61,7 @@ func TestTagIsNotSettledBeforeItIsDelivered_S13(t *testing.T) {
 		if got, err := c.Next(w.ctx); err != nil || bodiesOf(got.Deliveries) != "a " {
 			t.Fatal(got, err)
 		}
-		if out, err := c.Settle([]TagSettlement{{First: 1, Last: 1}}); err != nil || len(out.Failures) > 0 {
+		if out, _, err := c.Settle([]TagSettlement{{First: 1, Last: 1}}); err != nil || len(out.Failures) > 0 {
 			t.Fatal(out, err)
 		}
 	})
@@ -188,7 +188,7 @@ func TestSettlementsOfADeletedQueueFail_S23(t *testing.T) {
 		}
 		_, err := w.DeleteQueue(w.ctx, alice, "/q")
 		w.must(err)
-		_, err = c.Settle([]TagSettlement{{First: 1, Last: 1}})
+		_, _, err = c.Settle([]TagSettlement{{First: 1, Last: 1}})
 		w.wants(err, reason.QueueDeleted)
 	})
 }
@@ -262,7 +262,7 @@ func TestOutboxKeepsNoLeaseThatEnded_S14(t *testing.T) {
 		if got := w.nextOrNothing(c); bodiesOf(got.Deliveries) != "a c " || got.First != 1 {
 			t.Fatalf("%q delivered from tag %d after b was purged", bodiesOf(got.Deliveries), got.First)
 		}
-		out, err := c.Settle([]TagSettlement{{First: 1, Last: 2}})
+		out, _, err := c.Settle([]TagSettlement{{First: 1, Last: 2}})
 		if err != nil || len(out.Failures) > 0 {
 			t.Fatal(out, err)
 		}

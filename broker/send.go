@@ -10,6 +10,12 @@ import (
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
+// Hints when to try again.
+const (
+	fullRetry = 100 * time.Millisecond
+	diskRetry = time.Second
+)
+
 // blockedSend is a sender, or a kernel door, that waits for room.
 type blockedSend struct {
 	caller identity.Identity
@@ -32,18 +38,41 @@ func (w *blockedSend) end(stored queue.Stored, err error) {
 
 // Send stores a batch. See transport.Broker.
 func (b *Broker) Send(ctx context.Context, id identity.Identity, r SendRequest) (queue.Stored, error) {
+	stored, ticket, err := b.Submit(ctx, id, r)
+	if err == nil {
+		err = b.Await(ctx, ticket)
+	}
+	return stored, err
+}
+
+// Submit is Send that does not wait for the disk: what it returns may be told only after Await of the ticket.
+func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest) (queue.Stored, Ticket, error) {
 	s, err := b.find(id, r.Queue, send)
 	if err != nil {
-		return queue.Stored{}, err
+		return queue.Stored{}, 0, err
+	}
+	if err := b.admit(ctx, s, len(r.Messages), totalBytes(r.Messages)); err != nil {
+		return queue.Stored{}, 0, on(s, err)
 	}
 	batch := queue.Batch{Messages: r.Messages, Producer: r.Producer, Number: r.Batch}
 	s.mu.Lock()
 	stored, w, err := s.sendLocked(id, &r, batch)
+	ticket := s.last // also what a repeat, or a duplicate, was answered with may not be on disk yet
 	s.mu.Unlock()
 	if w != nil {
 		stored, err = s.awaitRoom(ctx, w, r.Wait)
+		s.mu.Lock()
+		ticket = s.last
+		s.mu.Unlock()
 	}
-	return stored, on(s, err)
+	return stored, ticket, on(s, err)
+}
+
+func totalBytes(messages []queue.Message) (total int64) {
+	for i := range messages {
+		total += int64(messages[i].Bytes())
+	}
+	return total
 }
 
 // sendLocked stores a batch, or lets the sender wait for room: then it returns its place in line.
@@ -54,7 +83,7 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 	if stored, ok, err := s.q.Repeat(batch.Producer, batch.Number); ok || err != nil {
 		return stored, nil, err
 	}
-	if r.Instance != "" && r.Instance != s.b.instance {
+	if r.Instance != "" && r.Instance != s.b.instance && !s.durable { // a durable queue remembers its producers
 		return queue.Stored{}, nil, reason.New(reason.OutcomeUnknown,
 			"the batch was first sent before the daemon was started anew: whether it was stored then is not known")
 	}
@@ -62,7 +91,7 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 	blocks := lines && r.Wait != 0
 	if !lines || s.blocked.len == 0 {
 		now := s.b.now()
-		stored, err := s.q.Send(now, batch)
+		stored, err := s.storeLocked(now, batch)
 		if err == nil {
 			s.publishLocked()
 			s.afterLocked(now)
@@ -75,7 +104,7 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 		return queue.Stored{}, nil, err // it would never fit: it need not wait to hear that
 	} else if !blocks {
 		// Not even one that would fit may overtake those who wait: a large batch would starve.
-		return queue.Stored{}, nil, reason.New(reason.QueueFull, "%d senders wait for room already: wait too, or try again later", s.blocked.len).Retry(100 * time.Millisecond)
+		return queue.Stored{}, nil, reason.New(reason.QueueFull, "%d senders wait for room already: wait too, or try again later", s.blocked.len).Retry(fullRetry)
 	}
 	w := &waiting[*blockedSend]{value: &blockedSend{caller: id, batch: batch, done: make(chan struct{})}}
 	for i := range batch.Messages {
@@ -84,12 +113,24 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 	}
 	if s.blocked.len >= limits.BlockedSenders || s.blockedBytes+w.value.charge > limits.BlockedBytes && s.blocked.len > 0 {
 		return queue.Stored{}, nil, reason.New(reason.QuotaExceeded, "%d senders with %d bytes wait for room already: at most %d may, with %d bytes",
-			s.blocked.len, s.blockedBytes, limits.BlockedSenders, limits.BlockedBytes).Retry(100 * time.Millisecond)
+			s.blocked.len, s.blockedBytes, limits.BlockedSenders, limits.BlockedBytes).Retry(fullRetry)
 	}
 	s.blocked.push(w)
 	s.blockedBytes += w.value.charge
 	return queue.Stored{}, w, nil
 }
+
+// storeLocked stores a batch. Behind a deep backlog, and with much in memory, payloads stay in the journal only.
+func (s *served) storeLocked(now queue.Instant, batch queue.Batch) (queue.Stored, error) {
+	s.spill = s.durable && s.q.ResidentBytes() > spillFloor && s.b.totals.payloads.Load() > s.b.payloadMemory
+	batch.Spill = s.spill
+	stored, err := s.q.Send(now, batch)
+	s.spill = false
+	return stored, err
+}
+
+// spillFloor is bytes of payloads that every queue may keep in memory.
+const spillFloor = 1 << 20
 
 // awaitRoom waits in line until the batch is stored, or for too long.
 func (s *served) awaitRoom(ctx context.Context, w *waiting[*blockedSend], wait time.Duration) (queue.Stored, error) {
@@ -141,7 +182,7 @@ func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
 		if s.stillFullLocked(v) {
 			break
 		}
-		out, err := s.q.Send(now, v.batch)
+		out, err := s.storeLocked(now, v.batch)
 		if full, ok := err.(*reason.Error); ok && full.Reason == reason.QueueFull && full.RetryAfter > 0 {
 			break
 		}

@@ -16,10 +16,9 @@ import (
 // whenever mu is free no ready message matches a waiting receiver and no blocked sender at the head of
 // the line would fit.
 type served struct {
-	b         *Broker
-	name      string
-	id        uint64
-	createdAt int64
+	b    *Broker
+	name string
+	id   uint64
 
 	// access is a copy of the settings, for checks without the lock.
 	access atomic.Pointer[queue.Settings]
@@ -47,14 +46,42 @@ type served struct {
 	revoked uint64 // rises when leases may have ended without their holders' doing
 
 	rates rates
+
+	// The journal. durable never changes: what the queue holds is journaled, not only that it is there.
+	durable     bool
+	recording   bool          // a queue that is not durable writes its definition
+	spill       bool          // the send at hand leaves its payloads to the journal
+	keeping     bool          // messages are written again
+	frame       *frame        // the records of the operation at hand; nil: none yet
+	joined      *served       // whose frame is used instead, while both are locked
+	last        Ticket        // of the last frame with records of this queue
+	announced   uint64        // highest sequence that was appended for publication
+	unpublished []publication // in order
+	fetching    bool          // payloads are being read back
+	baseAt      uint64        // generation in which the queue's definition was last written
+	counted     totals        // what of the broker's totals is this queue's
+	dirty       bool          // guarded by the broker's dirtyMu
+
+	damaged atomic.Pointer[string] // why it is read-only, if it is
 }
 
-func newServed(b *Broker, name string, id uint64, s queue.Settings) *served {
+// newServed returns a queue with a state machine that is new, or was replayed.
+func newServed(b *Broker, q *queue.Queue, name string, id uint64) *served {
 	now := b.now()
+	s := *q.Settings()
 	v := &served{
-		b: b, name: name, id: id, createdAt: now.Wall,
-		q:         queue.New(id, name, 1, randomWord(), s),
+		b: b, name: name, id: id, q: q,
 		consumers: map[*Consumer]struct{}{},
+		durable:   b.journal != nil && s.Durability == queue.Journal,
+	}
+	v.announced = q.Last()
+	if b.journal != nil {
+		q.Emit = func(r *queue.Record) {
+			if v.durable || v.recording {
+				v.frameLocked().add(v, r)
+			}
+		}
+		q.Cut = v.flushLocked
 	}
 	v.access.Store(&s)
 	v.rates.add(rateSample{at: now.Mono})
@@ -68,20 +95,30 @@ func (s *served) goneLocked() error {
 	if s.deleted {
 		return reason.New(reason.QueueDeleted, "the queue was deleted").On(s.name)
 	}
+	if err := s.b.Failure(); err != nil {
+		return unhealthy(err)
+	}
 	if s.b.stopping.Load() {
 		return shuttingDown()
 	}
 	return nil
 }
 
-// after completes every change: those who wait are served, and the timer is set.
+// after completes every change: those who wait are served, what was decided goes to the journal, and the
+// timer is set.
 func (s *served) afterLocked(now queue.Instant) {
 	for {
 		s.serveReceiversLocked(now)
-		if !s.serveBlockedLocked(now) {
+		if s.serveBlockedLocked(now) && !s.durable {
+			continue
+		}
+		s.flushLocked()
+		if !s.publishCommittedLocked() {
 			break
 		}
 	}
+	s.fetchAsideLocked()
+	s.countLocked()
 	if s.doorWaits != nil && s.doorHold == 0 && s.q.ReadyLen() > 0 {
 		close(s.doorWaits)
 		s.doorWaits = nil
@@ -98,9 +135,16 @@ func (s *served) afterLocked(now queue.Instant) {
 	}
 }
 
-// publish makes what was sent visible.
+// publishLocked makes what was sent visible, unless that has to wait for the disk.
 func (s *served) publishLocked() {
-	s.q.Publish(s.q.Last())
+	if !s.durable {
+		s.q.Publish(s.q.Last())
+		s.visibleLocked()
+	}
+}
+
+// visibleLocked tells who waits for arrivals.
+func (s *served) visibleLocked() {
 	if s.arrived != nil {
 		close(s.arrived)
 		s.arrived = nil
@@ -139,19 +183,24 @@ const expireStep = 1024
 func (s *served) expire(before int64) {
 	for more := true; more; {
 		dead := s.lockWithDead()
-		if s.deleted || s.closed || before != 0 && (s.dueAt == 0 || s.dueAt > before) {
+		if s.deleted || s.closed || s.damaged.Load() != nil || s.b.Failure() != nil || before != 0 && (s.dueAt == 0 || s.dueAt > before) {
 			s.unlockWithDead(dead)
 			return
 		}
 		now := s.b.now()
 		more = s.q.Expire(now, dead.queue(), expireStep)
 		s.revoked++
+		w := s.missingLocked() // to be dead-lettered
+		more = more || w != nil
 		if !more {
 			s.dueAt = 0
 			s.scheduleLocked(now)
 		}
 		s.finishWithDeadLocked(dead, now)
 		s.unlockWithDead(dead)
+		if w != nil {
+			s.fetch(w)
+		}
 	}
 }
 
@@ -183,9 +232,12 @@ func (s *served) lockWithDead() *served {
 			second.mu.Lock()
 		}
 		if s.q.Settings().DeadLetter == name {
-			if dead != nil && (dead.deleted || !s.b.mayDeadLetter(s.q.Settings(), dead.q.Settings())) {
+			if dead != nil && (dead.deleted || dead.damaged.Load() != nil || s.durable && !dead.durable || !s.b.mayDeadLetter(s.q.Settings(), dead.q.Settings())) {
 				dead.mu.Unlock()
 				dead = nil
+			}
+			if dead != nil {
+				dead.joined = s // what leaves one queue and enters the other is one frame
 			}
 			return dead
 		}
@@ -194,10 +246,11 @@ func (s *served) lockWithDead() *served {
 }
 
 func (s *served) unlockWithDead(dead *served) {
-	s.mu.Unlock()
 	if dead != nil {
+		dead.joined = nil
 		dead.mu.Unlock()
 	}
+	s.mu.Unlock()
 }
 
 // queue is the state machine, nil for no queue.
@@ -210,7 +263,7 @@ func (s *served) queue() *queue.Queue {
 
 // finishWithDeadLocked completes a change that may have sent dead letters.
 func (s *served) finishWithDeadLocked(dead *served, now queue.Instant) {
-	if dead != nil && dead.q.Last() > dead.q.Published() {
+	if dead != nil && dead.q.Last() > dead.announced {
 		dead.publishLocked()
 		dead.afterLocked(now)
 	}
@@ -228,7 +281,7 @@ func (s *served) stop() {
 	s.endWaitersLocked(shuttingDown())
 	s.mu.Unlock()
 	if door != nil {
-		door.Close(true)
+		door.Close(s.b.journal == nil) // with a journal the queue comes back, and native programs may wait for it
 	}
 	s.mu.Lock()
 	s.afterLocked(s.b.now())

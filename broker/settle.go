@@ -15,6 +15,7 @@ func (b *Broker) Settle(ctx context.Context, id identity.Identity, all []Settlem
 		return Settled{}, reason.Invalid("settlements", "%d settlements: a request may have %d", len(all), limits.SettlementsPerFrame)
 	}
 	var out Settled
+	var ticket Ticket
 	for i := 0; i < len(all); {
 		if err := ctx.Err(); err != nil {
 			return out, err
@@ -24,17 +25,17 @@ func (b *Broker) Settle(ctx context.Context, id identity.Identity, all []Settlem
 		for end < len(all) && all[end].Receipt.Queue == all[i].Receipt.Queue {
 			end++
 		}
-		b.settleRun(id, all, i, end, &out)
+		ticket = max(ticket, b.settleRun(id, all, i, end, &out))
 		i = end
 	}
-	return out, nil
+	return out, b.Await(ctx, ticket)
 }
 
-func (b *Broker) settleRun(id identity.Identity, all []Settlement, i, end int, out *Settled) {
+func (b *Broker) settleRun(id identity.Identity, all []Settlement, i, end int, out *Settled) Ticket {
 	b.mu.RLock()
 	s := b.byID[all[i].Receipt.Queue]
 	b.mu.RUnlock()
-	fail := func(err error) {
+	fail := func(i int, err error) {
 		for j := i; j < end; j++ {
 			out.Failures = append(out.Failures, SettleFailure{Index: j, Err: err})
 		}
@@ -43,22 +44,26 @@ func (b *Broker) settleRun(id identity.Identity, all []Settlement, i, end int, o
 		return reason.New(reason.StaleReceipt, "receipt %v is of a queue that is not there (any more)", all[i].Receipt)
 	}
 	if s == nil {
-		fail(gone())
-		return
+		fail(i, gone())
+		return 0
 	}
 	if err := b.check(id, s, receive); err != nil {
-		fail(err)
-		return
+		fail(i, err)
+		return 0
 	}
 	run := all[i:end]
-	s.settle(needsDead(run, func(t *Settlement) Outcome { return t.Outcome }), func(t queue.Settlements) {
+	done := 0
+	return s.settle(needsDead(run, func(t *Settlement) Outcome { return t.Outcome }), func(t queue.Settlements) (missing bool) {
 		if s.deleted {
-			fail(gone())
-			return
+			fail(i+done, gone())
+			return false
 		}
-		for j := range run {
-			s.apply(t, run[j].Receipt, &run[j].Verdict, i+j, 0, out)
+		for ; done < len(run); done++ {
+			if s.apply(t, run[done].Receipt, &run[done].Verdict, i+done, 0, out) {
+				return true
+			}
 		}
+		return false
 	})
 }
 
@@ -72,24 +77,40 @@ func needsDead[T any](all []T, outcome func(*T) Outcome) bool {
 	return false
 }
 
-// settle runs settlements under the queue's lock, with its dead-letter queue if it is needed.
-func (s *served) settle(withDead bool, run func(queue.Settlements)) {
-	var dead *served
-	if withDead {
-		dead = s.lockWithDead()
-	} else {
-		s.mu.Lock()
+// settle runs settlements under the queue's lock, with its dead-letter queue if it is needed. Where run
+// reports that a payload is missing it is fetched, and run called again to go on. The ticket stands for
+// all that was settled.
+func (s *served) settle(withDead bool, run func(queue.Settlements) (missing bool)) Ticket {
+	for {
+		var dead *served
+		if withDead {
+			dead = s.lockWithDead()
+		} else {
+			s.mu.Lock()
+		}
+		now := s.b.now()
+		t := s.q.Begin(now, dead.queue())
+		again := run(t)
+		t.End()
+		var w *wanted
+		if again {
+			w = s.missingLocked()
+		}
+		s.finishWithDeadLocked(dead, now)
+		ticket := s.last
+		s.unlockWithDead(dead)
+		if !again || s.b.Failure() != nil {
+			return ticket // after a failure nobody is told an outcome
+		}
+		if w != nil {
+			s.fetch(w)
+		}
 	}
-	now := s.b.now()
-	t := s.q.Begin(now, dead.queue())
-	run(t)
-	t.End()
-	s.finishWithDeadLocked(dead, now)
-	s.unlockWithDead(dead)
 }
 
-// apply carries out one settlement and notes what is to be said about it.
-func (s *served) apply(t queue.Settlements, receipt queue.Receipt, v *Verdict, index int, tag uint64, out *Settled) {
+// apply carries out one settlement and notes what is to be said about it. It reports true, and changes
+// nothing, if a payload must be fetched first.
+func (s *served) apply(t queue.Settlements, receipt queue.Receipt, v *Verdict, index int, tag uint64, out *Settled) (missing bool) {
 	var err error
 	switch v.Outcome {
 	case Ack:
@@ -108,7 +129,11 @@ func (s *served) apply(t queue.Settlements, receipt queue.Receipt, v *Verdict, i
 	default:
 		err = reason.Invalid("outcome", "a settlement without an outcome: say ack, nack, touch, release or bury")
 	}
+	if err == queue.ErrMissing {
+		return true
+	}
 	if err != nil {
 		out.Failures = append(out.Failures, SettleFailure{Index: index, Tag: tag, Err: on(s, err)})
 	}
+	return false
 }

@@ -102,7 +102,7 @@ func TestAdminCallsAmidUseComeToAnEnd_S22_S23(t *testing.T) {
 			got, _ := c.Next(short)
 			stop()
 			if n := uint64(len(got.Deliveries)); n > 0 {
-				_, _ = c.Settle([]TagSettlement{{First: got.First, Last: got.First + rng.Uint64N(n), Verdict: Verdict{Outcome: Outcome(rng.IntN(5))}}})
+				_, _, _ = c.Settle([]TagSettlement{{First: got.First, Last: got.First + rng.Uint64N(n), Verdict: Verdict{Outcome: Outcome(rng.IntN(5))}}})
 			}
 			c.Close(rng.IntN(2) == 0)
 		})

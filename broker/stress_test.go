@@ -125,7 +125,7 @@ func TestConcurrentUseLosesAndRepeatsNothing_S6_S14(t *testing.T) {
 				for j, d := range got.Deliveries {
 					tag := got.First + uint64(j)
 					v := verdict(rng)
-					out, err := c.Settle([]TagSettlement{{First: tag, Last: tag, Verdict: v}})
+					out, _, err := c.Settle([]TagSettlement{{First: tag, Last: tag, Verdict: v}})
 					if err != nil {
 						t.Error(err)
 					} else if len(out.Failures) == 0 && v.Outcome == Ack {

@@ -52,6 +52,14 @@ func (d *held) settle(ctx context.Context, _ *Delivery, v verdict) (time.Time, e
 	}
 }
 
+// settledElsewhere notes that the delivery was settled by its receipt.
+func (d *held) settledElsewhere() {
+	d.stream.mu.Lock()
+	defer d.stream.mu.Unlock()
+	d.settled = true
+	delete(d.stream.unsettled, d.tag)
+}
+
 // settlementFrame puts as many settlements as fit into a frame: neighbours with the same verdict share
 // one range of tags. It returns those in the frame, ordered by tag, and the rest.
 func settlementFrame(id uint64, all []settlement) (frame *ipcdv1.Settlements, inFrame, rest []settlement) {

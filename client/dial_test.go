@@ -155,7 +155,7 @@ func TestErrorsCarryTheirParticulars(t *testing.T) {
 // Every reason of the table has its sentinel: a client can tell what the daemon can say.
 func TestEveryReasonHasASentinel(t *testing.T) {
 	sentinels := []error{ErrInvalidArgument, ErrQueueNotFound, ErrQueueExists, ErrQueueFull, ErrQuotaExceeded, ErrMessageTooLarge, ErrBufferTooSmall,
-		ErrStaleReceipt, ErrDurabilityMismatch, ErrQueueDeleted, ErrAccessDenied, ErrDiskFull, ErrKernelLimit, ErrTimedOut, ErrUnhealthy, ErrShuttingDown,
+		ErrStaleReceipt, ErrDurabilityMismatch, ErrQueueDeleted, ErrAccessDenied, ErrDiskFull, ErrDamaged, ErrKernelLimit, ErrTimedOut, ErrUnhealthy, ErrShuttingDown,
 		ErrUnimplemented, ErrOutcomeUnknown, ErrStaleBatch, ErrKernelNameTaken, ErrDeadLetterCycle, ErrCancelled, ErrUnreachable, ErrInternal}
 	for _, r := range reason.All() {
 		found := 0

@@ -6,6 +6,10 @@
 //	sent, err := q.Send(ctx, client.Message{Type: 7, Body: []byte("hello")})
 //	err = q.Consume(ctx, handle, client.ConsumeOptions{Concurrency: 4})
 //
+//	err = c.Transact(ctx, moveOn)    // sends and acks over any queues, all or none
+//
+// What a call acknowledged survives a crash, unless the queue was declared DurabilityMemory.
+//
 // Everything is safe for concurrent use. Errors can be told apart with errors.Is and the sentinels of
 // this package, such as ErrQueueFull; errors.As with *Error gives the particulars.
 //

@@ -30,6 +30,7 @@ var (
 	ErrQueueDeleted       = sentinel(reason.QueueDeleted)       // the queue went away during the call
 	ErrAccessDenied       = sentinel(reason.AccessDenied)       // the queue's, or the socket's, owner, group and mode do not allow it
 	ErrDiskFull           = sentinel(reason.DiskFull)           // no room to make the message durable
+	ErrDamaged            = sentinel(reason.Damaged)            // the queue is read-only, since the journal is damaged
 	ErrKernelLimit        = sentinel(reason.KernelLimit)        // a limit of the kernel's message queues is in the way
 	ErrTimedOut           = sentinel(reason.TimedOut)           // the deadline passed
 	ErrUnhealthy          = sentinel(reason.Unhealthy)          // the daemon met an error of its own and stops
@@ -52,7 +53,7 @@ type Error struct {
 	Reason     string        // machine-readable, such as "QUEUE_FULL"
 	Message    string        // for people
 	Queue      string        // the queue concerned, or ""
-	Index      int           // the message or settlement concerned, counted from 0, or Whole
+	Index      int           // the message, settlement or part of a transaction concerned, counted from 0, or Whole
 	Field      string        // the field of the request concerned, or ""
 	RetryAfter time.Duration // when trying again may help, or 0
 

@@ -17,7 +17,7 @@ func Example() {
 	}
 	defer c.Close()
 	ctx := context.Background()
-	if _, err := c.CreateQueue(ctx, "/greetings", client.QueueSettings{Durability: client.DurabilityMemory}); err != nil {
+	if _, err := c.CreateQueue(ctx, "/greetings", client.QueueSettings{}); err != nil {
 		log.Fatal(err)
 	}
 	q := c.Queue("/greetings")
@@ -229,6 +229,40 @@ func ExampleQueue_Consume() {
 	// a
 	// b
 	// c
+}
+
+// Each order becomes one invoice, exactly once: it is acked in the transaction that stores the invoice.
+func ExampleClient_Transact() {
+	c, orders := prepare("/example-orders", "2 apples", "3 pears")
+	defer c.Close()
+	_, err := c.CreateQueue(context.Background(), "/example-invoices", client.QueueSettings{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	handle := func(ctx context.Context, d *client.Delivery) error {
+		if d.Sequence == 2 {
+			stop()
+		}
+		return c.Transact(ctx, func(tx *client.Tx) error {
+			tx.Send("/example-invoices", client.Message{Body: fmt.Appendf(nil, "please pay %s", d.Body)})
+			tx.Ack(d)
+			return nil // an error here would do neither
+		})
+	}
+	if err := orders.Consume(ctx, handle, client.ConsumeOptions{Receipts: true}); err != nil {
+		log.Fatal(err)
+	}
+	deliveries, err := c.Queue("/example-invoices").Receive(context.Background(), 10, client.ReceiveOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, d := range deliveries {
+		fmt.Printf("%s\n", d.Body)
+	}
+	// Output:
+	// please pay 2 apples
+	// please pay 3 pears
 }
 
 func ExampleQueue_Peek() {

@@ -143,11 +143,12 @@ func (f *fake) giveBack(taken []*fakeMessage) {
 
 // fakeConsumer is one Consume stream of the fake.
 type fakeConsumer struct {
-	f       *fake
-	stream  grpc.BidiStreamingServer[ipcdv1.ConsumeRequest, ipcdv1.ConsumeResponse]
-	send    sync.Mutex
-	queue   string
-	consume bool
+	f        *fake
+	stream   grpc.BidiStreamingServer[ipcdv1.ConsumeRequest, ipcdv1.ConsumeResponse]
+	send     sync.Mutex
+	queue    string
+	consume  bool
+	receipts bool
 
 	// guarded by f.mu
 	credit uint64
@@ -175,7 +176,7 @@ func (f *fake) Consume(stream grpc.BidiStreamingServer[ipcdv1.ConsumeRequest, ip
 		return statusOf(reason.New(reason.QueueNotFound, "no queue").On(open.GetQueue()))
 	}
 	f.note("consume")
-	c := &fakeConsumer{f: f, stream: stream, queue: open.GetQueue(), consume: open.GetSettleMode() == ipcdv1.SettleMode_SETTLE_MODE_CONSUME}
+	c := &fakeConsumer{f: f, stream: stream, queue: open.GetQueue(), consume: open.GetSettleMode() == ipcdv1.SettleMode_SETTLE_MODE_CONSUME, receipts: open.GetReceipts()}
 	opened := &ipcdv1.ConsumeOpened{}
 	if !c.consume {
 		opened.Lease = durationpb.New(time.Minute)
@@ -224,7 +225,9 @@ func (c *fakeConsumer) deliver(ctx context.Context, end context.CancelFunc) erro
 				c.credit--
 				c.tags, c.ids = append(c.tags, m), append(c.ids, m.receipt())
 				d := m.proto(c.consume)
-				d.Receipt = ""
+				if !c.receipts {
+					d.Receipt = ""
+				}
 				frame.Deliveries = append(frame.Deliveries, d)
 			}
 		}

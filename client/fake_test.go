@@ -63,8 +63,11 @@ type fake struct {
 	instance string
 	changed  chan struct{} // closed, and made anew, at every change
 	queues   map[string]*fakeQueue
-	answers  map[string]*ipcdv1.Stored // by producer and batch
-	batches  int                       // that came, refused and repeated ones included
+	answers  map[string]*ipcdv1.Stored   // by producer and batch
+	done     map[string][]*ipcdv1.Stored // transactions, alike
+	batches  int                         // that came, refused and repeated ones and transactions included
+	archive  []byte                      // what Backup hands out
+	storage  *ipcdv1.Storage
 	hooks    hooks
 	seen     []string // what came, for tests to look at
 }
@@ -131,6 +134,7 @@ func (f *fake) start(instance string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.instance, f.answers, f.conns = instance, map[string]*ipcdv1.Stored{}, map[net.Conn]bool{}
+	f.done = map[string][]*ipcdv1.Stored{}
 	server := grpc.NewServer(grpc.WaitForHandlers(true))
 	ipcdv1.RegisterSystemServiceServer(server, f)
 	ipcdv1.RegisterQueueAdminServiceServer(server, f)
@@ -276,7 +280,7 @@ func (f *fake) GetInfo(context.Context, *ipcdv1.GetInfoRequest) (*ipcdv1.GetInfo
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &ipcdv1.GetInfoResponse{Version: "1.0", Instance: f.instance, Pid: 42, Caller: &ipcdv1.Caller{Kind: "unix", Uid: 7}}, nil
+	return &ipcdv1.GetInfoResponse{Version: "1.0", Instance: f.instance, Pid: 42, Caller: &ipcdv1.Caller{Kind: "unix", Uid: 7}, Storage: f.storage}, nil
 }
 
 // store stores a batch, or says why not.

@@ -20,6 +20,23 @@ type DaemonInfo struct {
 	Bytes     int64 // in all queues
 	GoVersion string
 	Caller    Caller
+	Storage   Storage
+}
+
+// Storage is how the daemon's journal fares.
+type Storage struct {
+	Durable       bool          // there is a journal; without one every queue's durability is memory, and all below is zero
+	Segments      int           // files that hold records
+	UsedBytes     int64         // of records, those that are no longer needed included
+	DiskBytes     int64         // of all files
+	LiveBytes     int64         // of records that are needed
+	MemoryBytes   int64         // of messages in memory
+	CommitsTotal  int64         // groups of records made durable together, since the daemon started
+	SyncTimeTotal time.Duration // spent in all syncs, since the daemon started
+	SyncTimeMax   time.Duration // the longest sync
+	Full          bool          // sends are refused with ErrDiskFull
+	Damaged       int           // queues that are read-only because the journal is damaged
+	DamagedQueues []string      // those of them that the caller may look at
 }
 
 // Caller is who the daemon takes the caller for.
@@ -56,7 +73,25 @@ func (c *Client) Info(ctx context.Context) (DaemonInfo, error) {
 			Groups: caller.GetGroups(),
 			PID:    int(caller.GetPid()),
 		},
+		Storage: storageOf(p.GetStorage()),
 	}, nil
+}
+
+func storageOf(p *ipcdv1.Storage) Storage {
+	return Storage{
+		Durable:       p.GetDurable(),
+		Segments:      int(p.GetSegments()),
+		UsedBytes:     int64(p.GetUsedBytes()),
+		DiskBytes:     int64(p.GetDiskBytes()),
+		LiveBytes:     int64(p.GetLiveBytes()),
+		MemoryBytes:   int64(p.GetMemoryBytes()),
+		CommitsTotal:  int64(p.GetCommitsTotal()),
+		SyncTimeTotal: p.GetSyncTimeTotal().AsDuration(),
+		SyncTimeMax:   p.GetSyncTimeMax().AsDuration(),
+		Full:          p.GetFull(),
+		Damaged:       int(p.GetDamaged()),
+		DamagedQueues: p.GetDamagedQueues(),
+	}
 }
 
 // daemonInstance returns the daemon's instance as of the present connection, asking for it where

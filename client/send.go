@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/ipcd/ipcd/internal/limits"
@@ -44,84 +43,28 @@ func (q *Queue) Send(ctx context.Context, m ...Message) ([]Sent, error) {
 		return nil, err
 	}
 	l := q.c.lanes.take()
-	request := &ipcdv1.SendRequest{Queue: q.name, Messages: messages, ProducerId: l.producer, BatchId: l.nextBatch(), Instance: instance}
-	stored, e := q.sendOnce(ctx, request)
+	request := &ipcdv1.SendRequest{Queue: q.name, Messages: messages, ProducerId: l.producer, BatchId: l.nextBatch()}
+	var response *ipcdv1.SendResponse
+	e = q.c.once(ctx, &exchange{
+		queue: q.name,
+		call: func(instance string, opts ...grpc.CallOption) (err error) {
+			request.Instance, request.Wait = instance, blockedWait(ctx)
+			response, err = q.c.messages.Send(ctx, request, opts...)
+			return err
+		},
+		instance:   instance,
+		leavesOpen: (*Error).leavesOpen,
+		unknown:    func(cause *Error) *Error { return outcomeUnknown(q.name, cause) },
+	})
+	q.c.lanes.giveUnless(l, e)
 	if e != nil {
-		// A lane whose last batch may still be under way at the daemon is not used again.
-		if !e.is(reason.OutcomeUnknown) {
-			q.c.lanes.give(l)
-		}
 		return nil, e
 	}
-	q.c.lanes.give(l)
-	sent, e := sentOf(stored, len(m))
+	sent, e := sentOf(response.GetStored(), len(m))
 	if e != nil {
 		return nil, e.on(q.name)
 	}
 	return sent, nil
-}
-
-// sendOnce sends a batch until it is answered, over as many connections as that takes. SEMANTICS 9: every
-// repeat carries the same ids and the instance that saw the first.
-func (q *Queue) sendOnce(ctx context.Context, request *ipcdv1.SendRequest) (*ipcdv1.Stored, *Error) {
-	var brokenAt time.Time // when a connection broke with the batch on it; zero: none did
-	for try := 0; ; try++ {
-		request.Wait = blockedWait(ctx)
-		var sentTo peer.Peer // set only once the call was handed to a connection
-		response, err := q.c.messages.Send(ctx, request, grpc.Peer(&sentTo))
-		if err == nil {
-			return response.GetStored(), nil
-		}
-		e := q.c.rpcError(err, q.name)
-		unsure := !brokenAt.IsZero() // the batch went out before and was not answered
-		switch {
-		case e.answered && !unsure:
-			if !e.is(reason.OutcomeUnknown) || try >= instanceTries {
-				return nil, e
-			}
-			// Another instance than the one asked for refused it; nothing was stored anywhere.
-			if request.Instance, err = q.c.askInstance(ctx); err != nil {
-				return nil, q.c.rpcError(err, q.name)
-			}
-			continue
-		case e.answered && !e.broken():
-			if e.leavesOpen() {
-				return nil, outcomeUnknown(q.name, e)
-			}
-			return nil, e
-		}
-		unsure = unsure || sentTo.Addr != nil
-		switch {
-		case !unsure:
-			return nil, e // no connection took it
-		case ctx.Err() != nil:
-			return nil, outcomeUnknown(q.name, contextError(ctx))
-		case !e.broken():
-			if brokenAt.IsZero() && (e.is(reason.QuotaExceeded) || e.is(reason.Unimplemented) || e.is(reason.InvalidArgument)) {
-				return nil, e // refused by gRPC itself
-			}
-			return nil, outcomeUnknown(q.name, e)
-		}
-		if brokenAt.IsZero() {
-			brokenAt = time.Now()
-		}
-		if err := q.c.reconnect(ctx, brokenAt.Add(q.c.resendWindow), try); err != nil {
-			if ctx.Err() != nil {
-				e = contextError(ctx)
-			}
-			return nil, outcomeUnknown(q.name, e)
-		}
-	}
-}
-
-// reconnect returns once there is a connection again, or with an error if that takes beyond the deadline.
-func (c *Client) reconnect(ctx context.Context, deadline time.Time, try int) error {
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	if err := pause(ctx, try); err != nil {
-		return err
-	}
-	return c.awaitReady(ctx)
 }
 
 // blockedWait is how long a full queue may keep a send waiting, a little less than the context has left;
@@ -170,7 +113,12 @@ func (p *lanes) take() *lane {
 	return &lane{producer: p.client + "/" + strconv.Itoa(p.made)}
 }
 
-func (p *lanes) give(l *lane) {
+// giveUnless gives a lane back after a call that ended with e, unless its last batch may still be under way
+// at the daemon: such a lane is not used again.
+func (p *lanes) giveUnless(l *lane, e *Error) {
+	if e != nil && e.is(reason.OutcomeUnknown) {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free = append(p.free, l)

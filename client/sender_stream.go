@@ -235,7 +235,7 @@ func (s *Sender) refusedLocked(t *senderStream, b *batch, e *Error) {
 		// batch, nor has anybody else: it may go out as a new one on another stream.
 		t.retire = true
 		s.again = append(s.again, b.sends)
-	case !firstTry && e.leavesOpen():
+	case e.is(reason.Unhealthy) || !firstTry && e.leavesOpen():
 		s.resolveLocked(b.sends, nil, outcomeUnknown(s.q.name, e))
 	case len(b.sends) == 1:
 		s.resolveLocked(b.sends, nil, e)

@@ -21,9 +21,9 @@ type Durability uint8
 
 // The durabilities.
 const (
-	DurabilityDefault Durability = iota // what the daemon does by itself
-	DurabilityJournal                   // everything that was acknowledged
-	DurabilityMemory                    // nothing but the queue's definition
+	DurabilityDefault Durability = iota // as DurabilityJournal
+	DurabilityJournal                   // everything that was acknowledged: an answer comes once it is on disk
+	DurabilityMemory                    // nothing but the queue's definition; faster
 )
 
 // KernelMode says which POSIX message queues (mq_overview(7)) stand before a queue.

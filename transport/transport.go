@@ -3,6 +3,7 @@ package transport
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/ipcd/ipcd/broker"
@@ -29,7 +30,16 @@ type Broker interface {
 	// Kick returns buried messages to ready.
 	Kick(ctx context.Context, id identity.Identity, r broker.SelectRequest) (messages int64, cursor string, err error)
 
+	// Send returns when the batch is on disk, where the queue's durability asks for that. So do all calls
+	// but Submit and Consumer.Settle, whose outcome may be told only after Await of the ticket.
 	Send(ctx context.Context, id identity.Identity, r broker.SendRequest) (queue.Stored, error)
+	// Submit is Send that does not wait for the disk. Tickets may come with errors too.
+	Submit(ctx context.Context, id identity.Identity, r broker.SendRequest) (queue.Stored, broker.Ticket, error)
+	// Await waits until what the ticket stands for is on disk. The context ends only the waiting. Any other
+	// error is UNHEALTHY: what was asked for may or may not have happened.
+	Await(ctx context.Context, t broker.Ticket) error
+	// Transact does all of it or nothing, and never waits for room. An error's index counts sends and then acks.
+	Transact(ctx context.Context, id identity.Identity, r broker.TransactRequest) ([]queue.Stored, error)
 	// Receive returns as soon as something matches; with nothing, and no error, when the wait is over.
 	// If the context ends after messages were leased they are released.
 	Receive(ctx context.Context, id identity.Identity, r broker.ReceiveRequest) ([]queue.Delivery, error)
@@ -40,6 +50,12 @@ type Broker interface {
 	Peek(ctx context.Context, id identity.Identity, r broker.PeekRequest) (broker.PeekPage, error)
 	// AwaitArrival returns when a message with a sequence above after became visible in the queue.
 	AwaitArrival(ctx context.Context, id identity.Identity, queue string, after uint64) error
+
+	// Backup hands out a consistent copy of the journal, file by file: what was acknowledged before the call
+	// is in it. total is the sum of all sizes.
+	Backup(ctx context.Context, id identity.Identity, file func(name string, size, total int64, content io.Reader) error) error
+	// Storage tells how the journal fares.
+	Storage() broker.Storage
 
 	// Totals sums up all queues.
 	Totals() broker.Totals
@@ -56,7 +72,8 @@ type Consumer interface {
 	// Credit allows more deliveries; it adds up. bytes 0 in the first call: bytes are not limited.
 	Credit(messages, bytes uint64) error
 	// Settle settles deliveries by tag. A tag that is over, or never was, is a StaleReceipt failure.
-	Settle(s []broker.TagSettlement) (broker.Settled, error)
+	// The outcome may be told only after Await of the ticket.
+	Settle(s []broker.TagSettlement) (broker.Settled, broker.Ticket, error)
 	// Drain ends deliveries; what was delivered can still be settled.
 	Drain()
 	// Close ends the consumer. What is still leased is returned: uncounted if graceful is true, else as a

@@ -92,7 +92,7 @@ looks at them without disturbing anything. Queues may be named with or without t
 
 Data goes to stdout, words to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 unreachable
 or unhealthy, 5 denied, 6 timed out or empty, 70 internal error; of several objects, the highest.`,
-		Example: `  ipcctl create /jobs --type-name created=7 --durability memory
+		Example: `  ipcctl create /jobs --type-name created=7
   ipcctl send /jobs --type created 'hello'
   ipcctl ls
   ipcctl peek /jobs
@@ -115,7 +115,7 @@ or unhealthy, 5 denied, 6 timed out or empty, 70 internal error; of several obje
 		newSettle(a, client.OutcomeAck), newSettle(a, client.OutcomeNack), newSettle(a, client.OutcomeTouch),
 		newSettle(a, client.OutcomeRelease), newSettle(a, client.OutcomeBury))
 	addGroup(root, "about", "The daemon, and ipcctl itself:",
-		newInfo(a), newVersion(a), newCompletion(a))
+		newInfo(a), newBackup(a), newVersion(a), newCompletion(a))
 	root.SetHelpCommandGroupID("about")
 	return root
 }

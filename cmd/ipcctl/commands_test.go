@@ -214,11 +214,31 @@ func TestInfoAndVersion(t *testing.T) {
     "gid": 4000000002,
     "groups": [],
     "pid": 7
+  },
+  "storage": {
+    "durable": true,
+    "segments": 3,
+    "used_bytes": 67108864,
+    "disk_bytes": 100663296,
+    "live_bytes": 1024,
+    "memory_bytes": 2048,
+    "commits_total": 4,
+    "sync_time_total": "0.001s",
+    "sync_time_max": "0.0005s",
+    "full": true,
+    "damaged": 2,
+    "damaged_queues": [
+      "/bad"
+    ]
   }
 }
 `, "")
-	if r := f.ctl(t, "", "info"); r.exit != 0 || !strings.Contains(r.out, "takes you for       4000000001:4000000002") {
-		t.Errorf("exit %d, stdout:\n%s", r.exit, r.out)
+	r := f.ctl(t, "", "info")
+	for _, want := range []string{"takes you for       4000000001:4000000002", "64MiB in 3 segments, 1KiB of it needed; 96MiB on disk\n",
+		"  4, a sync took 250µs on average, 500µs at most\n", "disk full  ", "2 queues read-only /bad\n"} {
+		if r.exit != 0 || !strings.Contains(r.out, want) {
+			t.Errorf("exit %d, no %q in stdout:\n%s", r.exit, want, r.out)
+		}
 	}
 	if r := f.ctl(t, "", "version"); r.exit != 0 || !strings.HasPrefix(r.out, "ipcctl dev go") {
 		t.Errorf("exit %d, stdout:\n%s", r.exit, r.out)
@@ -232,7 +252,7 @@ func TestUsageErrorsAreOneLineWithASuggestion(t *testing.T) {
 		{"ls --srot name", `ipcctl: unknown flag "--srot"; did you mean --sort?; see ipcctl ls --help`},
 		{"ls -q", `ipcctl: unknown flag "-q"; see ipcctl ls --help`},
 		{"create /x --lease 30", `ipcctl: --lease: "30" is no duration: write 500ms, 30s, 5m, 1h30m or 2d; see ipcctl create --help`},
-		{"create", `ipcctl: name a queue, as in: ipcctl create /jobs --durability memory; see ipcctl create --help`},
+		{"create", `ipcctl: name a queue, as in: ipcctl create /jobs; see ipcctl create --help`},
 		{"peek /a /b", `ipcctl: peek takes one queue, "/b" is too much; see ipcctl peek --help`},
 		{"send /a", `ipcctl: give a payload, or - to read it from stdin, or --lines for one message a line`},
 		{"send /a b c", `ipcctl: one payload at a time, "c" is too much: quote a payload with spaces, or use --lines`},

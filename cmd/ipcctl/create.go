@@ -17,11 +17,13 @@ func newCreate(a *app) *cobra.Command {
 		Long: `Create queues. Where a queue with the same settings exists this succeeds and says so; where one with
 other settings exists it fails and names the difference (ipcctl update changes settings).
 
+What a queue acknowledged is on disk and survives a crash, unless it is created with --durability memory.
+
 Sizes are bytes, or 64KiB, 16MiB, 1GiB; durations 500ms, 30s, 5m, 1h30m, 2d.`,
-		Example: `  ipcctl create /jobs --durability memory
+		Example: `  ipcctl create /jobs
   ipcctl create /jobs --max-messages 10000 --max-message-size 1MiB --lease 1m
   ipcctl create /jobs --type-name created=7,failed=8 --max-attempts 5 --dead-letter /jobs.dead
-  ipcctl create /jobs --durability memory --overflow drop-oldest
+  ipcctl create /metrics --durability memory --overflow drop-oldest
   ipcctl create /jobs --mqueue both --mqueue-out-type failed --type-name failed=8 --mode 0660 --group adm`,
 		Args: queueArgs(1, anyNumber),
 		RunE: a.short(func(ctx context.Context, cmd *cobra.Command, args []string) error {

@@ -50,6 +50,7 @@ type fake struct {
 	queues   map[string]*fakeQueue
 	requests []proto.Message
 	failWith map[string]error // by the name of a queue
+	archive  []byte           // what Backup hands out; nil: the caller may not
 }
 
 type fakeQueue struct {
@@ -429,7 +430,22 @@ func (f *fake) GetInfo(context.Context, *ipcdv1.GetInfoRequest) (*ipcdv1.GetInfo
 		Version: "v1.2.3", Instance: "i1", Pid: 42, StartTime: timestamppb.New(sentAt), StateDir: "/var/lib/ipcd",
 		Addresses: []string{"unix:///run/ipcd/ipcd.sock"}, Queues: 2, Messages: 3, Bytes: 4096, GoVersion: "go1.26",
 		Caller: &ipcdv1.Caller{Kind: "unix", Uid: 4000000001, Gid: 4000000002, Pid: 7},
+		Storage: &ipcdv1.Storage{Durable: true, Segments: 3, UsedBytes: 64 << 20, DiskBytes: 96 << 20, LiveBytes: 1024, MemoryBytes: 2048, CommitsTotal: 4,
+			SyncTimeTotal: durationpb.New(time.Millisecond), SyncTimeMax: durationpb.New(500 * time.Microsecond), Full: true, Damaged: 2, DamagedQueues: []string{"/bad"}},
 	}, nil
+}
+
+func (f *fake) Backup(_ *ipcdv1.BackupRequest, s grpc.ServerStreamingServer[ipcdv1.BackupResponse]) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.archive == nil {
+		return refuse(reason.AccessDenied, "only root and the daemon's user may back up the journal")
+	}
+	half := len(f.archive) / 2
+	if err := s.Send(&ipcdv1.BackupResponse{Data: f.archive[:half], DoneBytes: 1024, TotalBytes: 2048}); err != nil {
+		return err
+	}
+	return s.Send(&ipcdv1.BackupResponse{Data: f.archive[half:], DoneBytes: 2048, TotalBytes: 2048})
 }
 
 // result is what a command left behind.

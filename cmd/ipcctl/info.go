@@ -16,17 +16,33 @@ import (
 
 // infoView is what info shows as json and yaml.
 type infoView struct {
-	Version   string     `json:"version"`
-	Instance  string     `json:"instance"`
-	PID       int        `json:"pid"`
-	StartTime string     `json:"start_time"`
-	StateDir  string     `json:"state_dir"`
-	Addresses []string   `json:"addresses"`
-	Queues    int64      `json:"queues"`
-	Messages  int64      `json:"messages"`
-	Bytes     int64      `json:"bytes"`
-	GoVersion string     `json:"go_version"`
-	Caller    callerView `json:"caller"`
+	Version   string      `json:"version"`
+	Instance  string      `json:"instance"`
+	PID       int         `json:"pid"`
+	StartTime string      `json:"start_time"`
+	StateDir  string      `json:"state_dir"`
+	Addresses []string    `json:"addresses"`
+	Queues    int64       `json:"queues"`
+	Messages  int64       `json:"messages"`
+	Bytes     int64       `json:"bytes"`
+	GoVersion string      `json:"go_version"`
+	Caller    callerView  `json:"caller"`
+	Storage   storageView `json:"storage"`
+}
+
+type storageView struct {
+	Durable       bool     `json:"durable"`
+	Segments      int      `json:"segments"`
+	UsedBytes     int64    `json:"used_bytes"`
+	DiskBytes     int64    `json:"disk_bytes"`
+	LiveBytes     int64    `json:"live_bytes"`
+	MemoryBytes   int64    `json:"memory_bytes"`
+	CommitsTotal  int64    `json:"commits_total"`
+	SyncTimeTotal string   `json:"sync_time_total"`
+	SyncTimeMax   string   `json:"sync_time_max"`
+	Full          bool     `json:"full"`
+	Damaged       int      `json:"damaged"`
+	DamagedQueues []string `json:"damaged_queues"`
 }
 
 type callerView struct {
@@ -41,7 +57,7 @@ func newInfo(a *app) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "info",
-		Short: "Show the daemon: version, addresses, what it holds, who it takes you for",
+		Short: "Show the daemon: version, addresses, what it holds, how its journal fares, who it takes you for",
 		Example: `  ipcctl info
   ipcctl info -o json
   ipcctl info --address /run/ipcd/ipcd.sock`,
@@ -78,7 +94,16 @@ func viewInfo(d client.DaemonInfo) infoView {
 	return infoView{
 		Version: d.Version, Instance: d.Instance, PID: d.PID, StartTime: machineTime(d.StartedAt), StateDir: d.StateDir,
 		Addresses: append([]string{}, d.Addresses...), Queues: d.Queues, Messages: d.Messages, Bytes: d.Bytes, GoVersion: d.GoVersion,
-		Caller: callerView{Kind: d.Caller.Kind, UID: d.Caller.UID, GID: d.Caller.GID, Groups: append([]uint32{}, d.Caller.Groups...), PID: d.Caller.PID},
+		Caller:  callerView{Kind: d.Caller.Kind, UID: d.Caller.UID, GID: d.Caller.GID, Groups: append([]uint32{}, d.Caller.Groups...), PID: d.Caller.PID},
+		Storage: viewStorage(d.Storage),
+	}
+}
+
+func viewStorage(s client.Storage) storageView {
+	return storageView{
+		Durable: s.Durable, Segments: s.Segments, UsedBytes: s.UsedBytes, DiskBytes: s.DiskBytes, LiveBytes: s.LiveBytes, MemoryBytes: s.MemoryBytes,
+		CommitsTotal: s.CommitsTotal, SyncTimeTotal: machineDuration(s.SyncTimeTotal), SyncTimeMax: machineDuration(s.SyncTimeMax),
+		Full: s.Full, Damaged: s.Damaged, DamagedQueues: append([]string{}, s.DamagedQueues...),
 	}
 }
 
@@ -107,12 +132,36 @@ func (a *app) writeInfo(b *bytes.Buffer, d client.DaemonInfo, target string) {
 	r.line("instance", "%s", escapeLine(d.Instance))
 	r.line("state directory", "%s", escapeLine(d.StateDir))
 	r.line("holds", "%s, %s, %s", count(d.Queues, "queue"), count(d.Messages, "message"), humanBytes(uint64(d.Bytes)))
+	writeStorage(r, d.Storage)
 	r.line("built with", "%s", escapeLine(d.GoVersion))
 	caller := d.Caller.Kind
 	if d.Caller.Kind == "unix" {
 		caller = fmt.Sprintf("%s:%s (uid %d, gid %d)", userName(d.Caller.UID), groupName(d.Caller.GID), d.Caller.UID, d.Caller.GID)
 	}
 	r.line("takes you for", "%s", escapeLine(caller))
+}
+
+func writeStorage(r report, s client.Storage) {
+	if !s.Durable {
+		r.line("journal", "none: messages are in memory only")
+		return
+	}
+	r.line("journal", "%s in %s, %s of it needed; %s on disk", humanBytes(uint64(s.UsedBytes)), count(s.Segments, "segment"), humanBytes(uint64(s.LiveBytes)), humanBytes(uint64(s.DiskBytes)))
+	r.line("messages in memory", "%s", humanBytes(uint64(s.MemoryBytes)))
+	if s.CommitsTotal > 0 {
+		mean := s.SyncTimeTotal / time.Duration(s.CommitsTotal)
+		r.line("commits", "%d, a sync took %v on average, %v at most", s.CommitsTotal, mean.Round(time.Microsecond), s.SyncTimeMax.Round(time.Microsecond))
+	}
+	if s.Full {
+		r.line("disk full", "sends are refused until there is room")
+	}
+	if s.Damaged > 0 {
+		names := make([]string, len(s.DamagedQueues))
+		for i, name := range s.DamagedQueues {
+			names[i] = escapeLine(name)
+		}
+		r.line("damaged", "%s read-only %s", count(s.Damaged, "queue"), strings.Join(names, " "))
+	}
 }
 
 func newVersion(a *app) *cobra.Command {

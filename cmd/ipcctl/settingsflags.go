@@ -46,7 +46,7 @@ func (s *settingsFlags) add(cmd *cobra.Command) {
 	f.BoolVar(&set.DeadLetterExpired, field("dead-letter-expired", "dead_letter_expired"), false, "dead-letter messages whose TTL ended, instead of dropping them")
 	addFlag(f, &set.Overflow, field("overflow", "overflow"), "POLICY", "what a full queue does: reject (default), block or drop-oldest",
 		oneOf("overflow policy", []string{"reject", "block", "drop-oldest"}, client.OverflowReject, client.OverflowBlock, client.OverflowDropOldest))
-	addFlag(f, &set.Durability, field("durability", "durability"), "WHAT", "what survives a crash: memory (nothing; the default) or journal (all that was acknowledged; refused so far)",
+	addFlag(f, &set.Durability, field("durability", "durability"), "WHAT", "what survives a crash: journal (all that was acknowledged; the default) or memory (nothing; faster)",
 		oneOf("durability", []string{"journal", "memory"}, client.DurabilityJournal, client.DurabilityMemory))
 	addFlag(f, &set.BackoffInitial, field("backoff", "backoff.initial"), "DURATION", "how long a message waits after its first failed lease, doubled each time (default 0s)",
 		parseDuration)

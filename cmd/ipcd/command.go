@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ipcd/ipcd/internal/config"
+	"github.com/ipcd/ipcd/internal/units"
 	"github.com/ipcd/ipcd/internal/version"
 )
 
@@ -25,7 +26,7 @@ const examples = `  ipcd                                             with the de
   ipcd --listen 127.0.0.1:7475 --insecure          on TCP too, for every process of the host
   ipcd --config /etc/ipcd/ipcd.yaml --log-level debug`
 
-const configHelp = `YAML file with the keys socket, listen, insecure, state_dir, log_level, stop_timeout`
+const configHelp = `YAML file with the keys socket, listen, insecure, state_dir, log_level, stop_timeout, max_memory, payload_memory, max_disk, keep_free, segment_size, on_damage`
 
 // newCommand returns the command line: `ipcd`, `ipcd run` and `ipcd version`.
 func newCommand() *cobra.Command {
@@ -48,6 +49,7 @@ func newCommand() *cobra.Command {
 	addRun(start)
 	root.AddCommand(start)
 
+	addOffline(root)
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "print the version",
@@ -75,6 +77,10 @@ func addRun(c *cobra.Command) {
 	flags.BoolVar(&given.Insecure, "insecure", false, "serve TCP without TLS, open to every process of the host")
 	flags.StringVar(&given.StateDir, "state-dir", "", "directory of everything durable")
 	flags.StringVar(&given.LogLevel, "log-level", "", strings.Join(config.LogLevels, ", ")+` (default "info")`)
+	flags.StringVar(&given.OnDamage, "on-damage", "", "what to do if the journal is damaged: refuse to start, or quarantine the queues concerned (default \"refuse\")")
+	flags.Var(sizeFlag{&given.MaxDisk}, "max-disk", "bytes that the journal may take, such as 20GiB; 0: no bound (default 0)")
+	flags.Var(sizeFlag{&given.MaxMemory}, "max-memory", "bytes of memory that messages may take; 0: no bound (default 0)")
+	flags.Var(sizeFlag{&given.KeepFree}, "keep-free", "bytes of the file system that the journal leaves free (default 256MiB)")
 	c.RunE = func(*cobra.Command, []string) error {
 		cfg := config.Default(os.Geteuid(), os.Getenv)
 		if flags.Changed("config") {
@@ -88,6 +94,11 @@ func addRun(c *cobra.Command) {
 			"insecure":  func() { cfg.Insecure = given.Insecure },
 			"state-dir": func() { cfg.StateDir = given.StateDir },
 			"log-level": func() { cfg.LogLevel = given.LogLevel },
+
+			"on-damage":  func() { cfg.OnDamage = given.OnDamage },
+			"max-disk":   func() { cfg.MaxDisk = given.MaxDisk },
+			"max-memory": func() { cfg.MaxMemory = given.MaxMemory },
+			"keep-free":  func() { cfg.KeepFree = given.KeepFree },
 		} {
 			if flags.Changed(flag) {
 				take()
@@ -99,3 +110,18 @@ func addRun(c *cobra.Command) {
 		return run(cfg)
 	}
 }
+
+// sizeFlag is a number of bytes on the command line.
+type sizeFlag struct{ bytes *int64 }
+
+// Set reads the flag's value.
+func (f sizeFlag) Set(s string) (err error) {
+	*f.bytes, err = units.ParseSize(s)
+	return err
+}
+
+// String writes nothing: the defaults stand in the help.
+func (f sizeFlag) String() string { return "" }
+
+// Type is what the help calls it.
+func (f sizeFlag) Type() string { return "size" }

@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/ipcd/ipcd/broker"
+	"github.com/ipcd/ipcd/broker/journal"
 )
 
-// Exit codes.
+// Exit codes. The last two are those of sysexits(3).
 const (
 	exitFailure = 1
-	exitUsage   = 2 // of the command line or the configuration
+	exitUsage   = 2  // of the command line or the configuration
+	exitDamage  = 65 // the journal is damaged; starting again does not help
+	exitDisk    = 74 // the journal could not be written
 )
 
 // usageError is a mistake on the command line or in the configuration.
@@ -27,6 +32,13 @@ func main() {
 	var usage usageError
 	if errors.As(err, &usage) {
 		os.Exit(exitUsage)
+	}
+	var damage broker.DamageError
+	if errors.As(err, &damage) {
+		os.Exit(exitDamage)
+	}
+	if errors.Is(err, journal.ErrFailed) {
+		os.Exit(exitDisk)
 	}
 	os.Exit(exitFailure)
 }

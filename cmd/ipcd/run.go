@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/ipcd/ipcd/broker"
 	"github.com/ipcd/ipcd/internal/config"
 	"github.com/ipcd/ipcd/internal/version"
+	"github.com/ipcd/ipcd/internal/vfs"
 	"github.com/ipcd/ipcd/transport"
 	"github.com/ipcd/ipcd/transport/doors"
 	"github.com/ipcd/ipcd/transport/rpc"
@@ -45,15 +47,19 @@ func run(cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	// Queues live in memory: what an earlier run left in the kernel belongs to none.
-	kernel, err := doors.New(cfg.StateDir, logger, nil)
+	b, err := openBroker(cfg, logger)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	defer b.Close()
+	kernel, err := doors.New(cfg.StateDir, logger, b.HasQueue)
 	if err != nil {
 		closeAll(listeners)
 		return fmt.Errorf("kernel queues: %w", err)
 	}
 	defer kernel.Close()
-	b := broker.New(broker.Options{Logger: logger, Doors: kernel, AdminUID: uint32(os.Geteuid())})
-	defer b.Close()
+	b.OpenDoors(kernel)
 
 	server := rpc.New(rpc.Options{Broker: transport.Over(b), Logger: logger, Version: version.Version, StateDir: cfg.StateDir})
 	served := make(chan error, 1)
@@ -68,10 +74,35 @@ func run(cfg config.Config) error {
 		// Without a signal Serve returns only because a listener broke.
 		err = fmt.Errorf("serve: %w", err)
 		logger.Error("ipcd stops", zap.Error(err))
+	case <-b.Failed():
+		// Nothing can be acknowledged any more, so there is nothing to wait for.
+		return b.Failure()
 	}
 	stop(cfg.StopTimeout, signals, server, b, logger)
 	return err
 }
+
+// openBroker reads the journal and opens the queues that are in it.
+func openBroker(cfg config.Config, logger *zap.Logger) (*broker.Broker, error) {
+	began := time.Now()
+	b, err := broker.Open(broker.Options{
+		Logger: logger, AdminUID: uint32(os.Geteuid()),
+		MaxMemory: cfg.MaxMemory, PayloadMemory: cfg.PayloadMemory,
+		Journal: &broker.JournalOptions{
+			FS: vfs.OS{}, Dir: filepath.Join(cfg.StateDir, journalDir), SegmentBytes: cfg.SegmentSize,
+			MaxDisk: cfg.MaxDisk, KeepFree: cfg.KeepFree, Quarantine: cfg.OnDamage == config.Quarantine,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	totals := b.Totals()
+	logger.Info("journal read", zap.Int("queues", totals.Queues), zap.Int64("messages", totals.Messages), zap.Duration("took", time.Since(began)))
+	return b, nil
+}
+
+// journalDir is where the journal is in the state directory.
+const journalDir = "journal"
 
 // callsTimeout is how long calls may take to end once the waiting for acks is over.
 const callsTimeout = time.Second

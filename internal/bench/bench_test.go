@@ -18,6 +18,7 @@ import (
 
 	"github.com/ipcd/ipcd/broker"
 	"github.com/ipcd/ipcd/client"
+	"github.com/ipcd/ipcd/internal/vfs"
 	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
 	"github.com/ipcd/ipcd/transport"
 	"github.com/ipcd/ipcd/transport/rpc"
@@ -29,15 +30,34 @@ const (
 	inFlight  = 64 // frames of the bare stream that are not answered yet
 )
 
-// daemon starts the broker behind its gRPC front end and returns a client with a queue /q.
+// daemon starts a broker without a journal behind its gRPC front end and returns a client with a queue /q.
 func daemon(b *testing.B) *client.Client {
+	b.Helper()
+	return serve(b, broker.New(broker.Options{}))
+}
+
+// durable is daemon with a journal, in a temporary directory: every acknowledgement waits for fdatasync.
+func durable(b *testing.B) *client.Client {
+	b.Helper()
+	return serve(b, openBroker(b, b.TempDir()))
+}
+
+func openBroker(b *testing.B, dir string) *broker.Broker {
+	b.Helper()
+	br, err := broker.Open(broker.Options{Journal: &broker.JournalOptions{FS: vfs.OS{}, Dir: filepath.Join(dir, "journal")}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return br
+}
+
+func serve(b *testing.B, br *broker.Broker) *client.Client {
 	b.Helper()
 	path := filepath.Join(b.TempDir(), "s")
 	l, err := rpc.ListenUnix(path)
 	if err != nil {
 		b.Fatal(err)
 	}
-	br := broker.New(broker.Options{})
 	s := rpc.New(rpc.Options{Broker: transport.Over(br)})
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = s.Serve(l) })
@@ -63,6 +83,7 @@ func daemon(b *testing.B) *client.Client {
 // bare answers batches without looking at them.
 type bare struct {
 	ipcdv1.UnimplementedMessageServiceServer
+	sync func() error // before a Send is answered; nil: nothing
 }
 
 func (bare) SendStream(s grpc.BidiStreamingServer[ipcdv1.SendStreamRequest, ipcdv1.SendStreamResponse]) error {
@@ -79,18 +100,25 @@ func (bare) SendStream(s grpc.BidiStreamingServer[ipcdv1.SendStreamRequest, ipcd
 	}
 }
 
-func (bare) Send(context.Context, *ipcdv1.SendRequest) (*ipcdv1.SendResponse, error) {
+func (s bare) Send(context.Context, *ipcdv1.SendRequest) (*ipcdv1.SendResponse, error) {
+	if s.sync != nil {
+		if err := s.sync(); err != nil {
+			return nil, err
+		}
+	}
 	return &ipcdv1.SendResponse{}, nil
 }
 
-func bareClient(b *testing.B) ipcdv1.MessageServiceClient {
+func bareClient(b *testing.B) ipcdv1.MessageServiceClient { return bareClientTo(b, bare{}) }
+
+func bareClientTo(b *testing.B, service bare) ipcdv1.MessageServiceClient {
 	b.Helper()
 	l, err := net.Listen("unix", filepath.Join(b.TempDir(), "s"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	s := grpc.NewServer()
-	ipcdv1.RegisterMessageServiceServer(s, bare{})
+	ipcdv1.RegisterMessageServiceServer(s, service)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = s.Serve(l) })
 	conn, err := grpc.NewClient("unix://"+l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -140,8 +168,13 @@ func BenchmarkBareStream(b *testing.B) {
 }
 
 // BenchmarkSender is one streaming producer: each message is sent by itself, and acknowledged.
-func BenchmarkSender(b *testing.B) {
-	q := daemon(b).Queue("/q")
+func BenchmarkSender(b *testing.B) { sender(b, daemon(b)) }
+
+// BenchmarkDurableSender is the same with each message on disk before it is acknowledged.
+func BenchmarkDurableSender(b *testing.B) { sender(b, durable(b)) }
+
+func sender(b *testing.B, c *client.Client) {
+	q := c.Queue("/q")
 	s, err := q.Sender(b.Context(), client.SenderOptions{})
 	if err != nil {
 		b.Fatal(err)
@@ -161,8 +194,13 @@ func BenchmarkSender(b *testing.B) {
 }
 
 // BenchmarkSenderBatches is the same with 64 messages a send.
-func BenchmarkSenderBatches(b *testing.B) {
-	q := daemon(b).Queue("/q")
+func BenchmarkSenderBatches(b *testing.B) { senderBatches(b, daemon(b)) }
+
+// BenchmarkDurableSenderBatches is the same with each message on disk before it is acknowledged.
+func BenchmarkDurableSenderBatches(b *testing.B) { senderBatches(b, durable(b)) }
+
+func senderBatches(b *testing.B, c *client.Client) {
+	q := c.Queue("/q")
 	s, err := q.Sender(b.Context(), client.SenderOptions{})
 	if err != nil {
 		b.Fatal(err)
@@ -185,8 +223,12 @@ func BenchmarkSenderBatches(b *testing.B) {
 }
 
 // BenchmarkEndToEnd is a streaming producer and a consumer that acks, at once.
-func BenchmarkEndToEnd(b *testing.B) {
-	c := daemon(b)
+func BenchmarkEndToEnd(b *testing.B) { endToEnd(b, daemon(b)) }
+
+// BenchmarkDurableEndToEnd is the same with sends and acks on disk before they are acknowledged.
+func BenchmarkDurableEndToEnd(b *testing.B) { endToEnd(b, durable(b)) }
+
+func endToEnd(b *testing.B, c *client.Client) {
 	q := c.Queue("/q")
 	s, err := q.Sender(b.Context(), client.SenderOptions{})
 	if err != nil {
@@ -234,14 +276,105 @@ func BenchmarkBareUnary(b *testing.B) {
 }
 
 // BenchmarkSend is one message at a time.
-func BenchmarkSend(b *testing.B) {
-	q := daemon(b).Queue("/q")
+func BenchmarkSend(b *testing.B) { send(b, daemon(b)) }
+
+// BenchmarkDurableSend is the same with the message on disk before it is acknowledged.
+func BenchmarkDurableSend(b *testing.B) { send(b, durable(b)) }
+
+func send(b *testing.B, c *client.Client) {
+	q := c.Queue("/q")
 	body := make([]byte, bodyBytes)
 	for b.Loop() {
 		if _, err := q.Send(b.Context(), client.Message{Body: body}); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkBareSync is fdatasync after a write of 256 bytes into a file that was written before.
+func BenchmarkBareSync(b *testing.B) {
+	sync := syncer(b)
+	for b.Loop() {
+		if err := sync(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// syncer writes and syncs 256 bytes at a time.
+func syncer(b *testing.B) func() error {
+	b.Helper()
+	f, err := vfs.OS{}.Create(filepath.Join(b.TempDir(), "f"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { f.Close() })
+	if _, err := f.WriteAt(make([]byte, 16<<20), 0); err != nil {
+		b.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		b.Fatal(err)
+	}
+	block := make([]byte, 256)
+	at := int64(0)
+	return func() error {
+		_, err := f.WriteAt(block, at%(15<<20))
+		at += int64(len(block))
+		return errors.Join(err, f.Sync())
+	}
+}
+
+// BenchmarkBareUnarySync is a gRPC round trip with such a write and fdatasync before the answer.
+func BenchmarkBareUnarySync(b *testing.B) {
+	c := bareClientTo(b, bare{sync: syncer(b)})
+	request := &ipcdv1.SendRequest{Messages: []*ipcdv1.Message{{Type: 1, Body: make([]byte, bodyBytes)}}}
+	for b.Loop() {
+		if _, err := c.Send(b.Context(), request); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+const concurrent = 64
+
+// BenchmarkBareUnary64 is 64 callers at once whose calls do nothing.
+func BenchmarkBareUnary64(b *testing.B) {
+	c := bareClient(b)
+	request := &ipcdv1.SendRequest{Messages: []*ipcdv1.Message{{Type: 1, Body: make([]byte, bodyBytes)}}}
+	atOnce(b, func() error {
+		_, err := c.Send(b.Context(), request)
+		return err
+	})
+}
+
+// BenchmarkDurableSend64 is 64 senders at once, one message at a time each.
+func BenchmarkDurableSend64(b *testing.B) {
+	q := durable(b).Queue("/q")
+	body := make([]byte, bodyBytes)
+	atOnce(b, func() error {
+		_, err := q.Send(b.Context(), client.Message{Body: body})
+		return err
+	})
+}
+
+// atOnce makes b.N calls, 64 at a time.
+func atOnce(b *testing.B, call func() error) {
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var calling sync.WaitGroup
+	b.ResetTimer()
+	for range concurrent {
+		calling.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := call(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	calling.Wait()
+	perSecond(b, b.N)
 }
 
 // BenchmarkRoundTrip is a message from a sender to a waiting receiver, and its ack.

@@ -185,13 +185,26 @@ func TestQueueMayBeMadeOnceAndNamesAreChecked_S1(t *testing.T) {
 	}
 }
 
-func TestJournalIsRefusedUntilThereIsOne(t *testing.T) {
-	t.Parallel()
-	d := start(t)
-	name := unique()
-	d.ctl(t, "create", name, "--mqueue", "none", "--durability", "journal").exits(t, 1).says(t, "journal", "memory")
-	d.ctl(t, "stat", name).exits(t, 3)
-	if _, err := d.dial(t).CreateQueue(within(t), name, client.QueueSettings{Durability: client.DurabilityJournal}); !errors.Is(err, client.ErrUnimplemented) {
-		t.Errorf("a journal queue: %v, want UNIMPLEMENTED", err)
+func TestQueuesAreDurableUnlessTheyDeclareOtherwise_S26(t *testing.T) {
+	dir := shortDir(t)
+	d := startIn(t, dir)
+	kept, lost := unique(), unique()
+	d.ctl(t, "create", kept, "--mqueue", "none").ok(t)
+	d.ctl(t, "create", lost, "--mqueue", "none", "--durability", "memory").ok(t)
+	d.ctl(t, "update", lost, "--durability", "journal").exits(t, 2).says(t, "durability")
+	for _, name := range []string{kept, lost} {
+		d.ctl(t, "send", name, "m").ok(t)
+	}
+	if c := info(t, d.dial(t).Queue(kept)); c.Settings.Durability != client.DurabilityJournal {
+		t.Errorf("a queue that says nothing has durability %v", c.Settings.Durability)
+	}
+	d.kill()
+	next := startIn(t, dir)
+	c := next.dial(t)
+	if s := info(t, c.Queue(kept)).Stats; s.Ready != 1 {
+		t.Errorf("the journal queue has %d messages after kill -9, want 1", s.Ready)
+	}
+	if s := info(t, c.Queue(lost)).Stats; s.Ready != 0 {
+		t.Errorf("the memory queue has %d messages after kill -9, want none", s.Ready)
 	}
 }

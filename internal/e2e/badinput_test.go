@@ -202,7 +202,7 @@ func TestEveryMethodSurvivesEmptyAndMalformedRequests(t *testing.T) {
 		for _, method := range methods {
 			err := call(service.ServiceName, method, nil)
 			switch method {
-			case "GetInfo", "ListQueues": // need nothing
+			case "GetInfo", "ListQueues", "Backup": // need nothing
 				if err != nil {
 					t.Errorf("an empty %s: %v", method, err)
 				}
@@ -210,7 +210,7 @@ func TestEveryMethodSurvivesEmptyAndMalformedRequests(t *testing.T) {
 				refused(t, "an empty "+method, err, codes.InvalidArgument, "INVALID_ARGUMENT")
 			}
 			for i, request := range malformed {
-				if method == "GetInfo" && i == 4 {
+				if (method == "GetInfo" || method == "Backup") && i == 4 {
 					continue // it has no field of text
 				}
 				if code := status.Code(call(service.ServiceName, method, request)); code != codes.Internal && code != codes.InvalidArgument {

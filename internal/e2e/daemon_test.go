@@ -230,8 +230,25 @@ func shortDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		unlinkLeft(dir)
+		os.RemoveAll(dir)
+	})
 	return dir
+}
+
+// unlinkLeft unlinks the kernel queues that a daemon with its state below dir has left for its next run.
+func unlinkLeft(dir string) {
+	var left struct {
+		Records []struct{ Name string } `json:"kernel_queues"`
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "state", "kernel-queues.json"))
+	if err != nil || json.Unmarshal(text, &left) != nil {
+		return
+	}
+	for _, r := range left.Records {
+		unlinkKernel(r.Name)
+	}
 }
 
 // environment is that of every process: nothing that would send it to another daemon, and a race

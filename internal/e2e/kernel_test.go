@@ -23,6 +23,7 @@ type kernelState struct {
 	uid, gid, mode       uint32
 	maxMessages, current int64
 	messageSize          int64 // bytes
+	inode                uint64
 }
 
 // openKernel opens a kernel queue as mq_open(3) does.
@@ -53,7 +54,7 @@ func statKernel(name string) (k kernelState, err error) {
 	if _, _, e := unix.Syscall(unix.SYS_MQ_GETSETATTR, uintptr(fd), 0, uintptr(unsafe.Pointer(&attributes))); e != 0 {
 		return k, e
 	}
-	return kernelState{st.Uid, st.Gid, st.Mode & 0o777, attributes[1], attributes[3], attributes[2]}, nil
+	return kernelState{st.Uid, st.Gid, st.Mode & 0o777, attributes[1], attributes[3], attributes[2], st.Ino}, nil
 }
 
 func unlinkKernel(names ...string) {
@@ -130,7 +131,7 @@ func TestModesOwnersAndGeometryUntilDeleted_S23_S28(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := (kernelState{uint32(os.Geteuid()), uint32(os.Getegid()), mode, 4, 0, 128}); have != want {
+			if want := (kernelState{uint32(os.Geteuid()), uint32(os.Getegid()), mode, 4, 0, 128, have.inode}); have != want {
 				t.Errorf("queue mode %#o, kernel queue %s: %+v, want %+v", c.mode, name, have, want)
 			}
 			if k.Name != name || !k.Open || k.Problem != "" || k.MaxMessages != 4 || k.MessageSize != 128 || k.OwnerUID != have.uid || k.GroupGID != have.gid || k.Mode != fourOctal(have.mode) {

@@ -187,7 +187,7 @@ func TestStopIsBounded_S27(t *testing.T) {
 	}
 }
 
-func TestKilledDaemonsKernelQueuesAreCleanedUp_S28(t *testing.T) {
+func TestKilledDaemonTakesItsKernelQueuesOver_S28_S30(t *testing.T) {
 	dir := shortDir(t)
 	d := startIn(t, dir)
 	name := unique()
@@ -195,20 +195,25 @@ func TestKilledDaemonsKernelQueuesAreCleanedUp_S28(t *testing.T) {
 	kernelNames := []string{name, name + ".out"}
 	t.Cleanup(func() { unlinkKernel(kernelNames...) })
 	finish(t, d.command(within(t), "producer", name, "3", "hello")).ok(t)
-	awaitStats(t, d.dial(t).Queue(name), "the message is in", func(s client.QueueStats) bool { return s.SentTotal == 1 })
+	awaitStats(t, d.dial(t).Queue(name), "the message is in, and out", func(s client.QueueStats) bool { return s.SentTotal == 1 && s.Leased == 1 })
 	d.kill()
-	for _, n := range kernelNames {
-		if _, err := statKernel(n); err != nil {
-			t.Fatalf("%s after the kill: %v", n, err)
-		}
+	before, err := statKernel(name)
+	if err != nil {
+		t.Fatalf("%s after the kill: %v", name, err)
 	}
 	next := startIn(t, dir)
-	next.ctl(t, "info").ok(t)
+	if after, err := statKernel(name); err != nil || after.inode != before.inode {
+		t.Errorf("after the restart %s is %+v, %v: want that of before, %+v, which native programs have open", name, after, err, before)
+	}
+	q := next.dial(t).Queue(name)
+	awaitStats(t, q, "the message is back, and on its way out again", func(s client.QueueStats) bool { return s.Leased == 1 })
+	finish(t, next.command(within(t), "producer", name, "3", "again")).ok(t)
+	awaitStats(t, q, "native programs go on", func(s client.QueueStats) bool { return s.Leased == 2 })
+	next.ctl(t, "rm", name, "--force").ok(t)
 	for _, n := range kernelNames {
-		eventually(t, n+" is cleaned up", func() bool {
-			_, err := statKernel(n)
-			return errors.Is(err, unix.ENOENT)
-		})
+		if _, err := statKernel(n); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("%s after rm: %v, want it gone", n, err)
+		}
 	}
 }
 

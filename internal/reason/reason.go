@@ -30,6 +30,7 @@ const (
 	QueueDeleted       Reason = "QUEUE_DELETED"       // the queue went away during the call
 	AccessDenied       Reason = "ACCESS_DENIED"       // the queue's owner, group and mode do not allow it
 	DiskFull           Reason = "DISK_FULL"           // no room to make the message durable
+	Damaged            Reason = "DAMAGED"             // the queue is read-only, since the journal is damaged
 	KernelLimit        Reason = "KERNEL_LIMIT"        // a limit of the kernel's message queues is in the way
 	TimedOut           Reason = "TIMED_OUT"           // the deadline passed
 	Unhealthy          Reason = "UNHEALTHY"           // the daemon met an error of its own and stops
@@ -64,6 +65,7 @@ var table = map[Reason]Row{
 	QueueDeleted:       {codes.Aborted, 3, "EIDRM"},
 	AccessDenied:       {codes.PermissionDenied, 5, "EACCES"},
 	DiskFull:           {codes.ResourceExhausted, 1, "ENOSPC"},
+	Damaged:            {codes.DataLoss, 1, "EBADMSG"},
 	KernelLimit:        {codes.ResourceExhausted, 1, "EMFILE"},
 	TimedOut:           {codes.DeadlineExceeded, 6, "ETIMEDOUT"},
 	Unhealthy:          {codes.Unavailable, 4, "EIO"},

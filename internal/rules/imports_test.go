@@ -15,7 +15,7 @@ import (
 const module = "github.com/ipcd/ipcd"
 
 // leaves may be imported by every room. Among themselves they import only what stands in rooms.
-var leaves = []string{"internal/config", "internal/identity", "internal/limits", "internal/reason", "internal/version"}
+var leaves = []string{"internal/config", "internal/identity", "internal/limits", "internal/reason", "internal/units", "internal/version"}
 
 // rooms lists the packages of the module and what each may import of it besides the leaves. The order is
 // that of the house: what stands higher uses what stands lower, never the other way.
@@ -24,8 +24,9 @@ var rooms = map[string][]string{
 	"cmd/ipcctl": {"client"},
 	"client":     {"proto/ipcd/v1"},
 
-	"demo/grpcsend": {"client"},
-	"demo/hello":    {"client"},
+	"demo/exactlyonce": {"client"},
+	"demo/grpcsend":    {"client"},
+	"demo/hello":       {"client"},
 
 	// Doors are siblings: none imports another. Only doors, which opens and closes them, knows them.
 	"transport/rpc":     {"transport", "broker", "broker/queue", "proto/ipcd/v1"},
@@ -35,15 +36,19 @@ var rooms = map[string][]string{
 
 	"transport/posixmq/lanetest": {"broker", "broker/queue"}, // a broker.DoorQueue for tests
 
-	"broker":        {"broker/queue"},
-	"broker/queue":  {},
-	"proto/ipcd/v1": {},
+	"broker":         {"broker/queue", "broker/journal", "internal/vfs"},
+	"broker/journal": {"internal/vfs"},
+	"broker/queue":   {},
+	"proto/ipcd/v1":  {},
 
 	"internal/rules":    {},
+	"internal/checker":  {},
 	"internal/config":   {},
 	"internal/identity": {},
 	"internal/limits":   {},
 	"internal/reason":   {},
+	"internal/units":    {},
+	"internal/vfs":      {},
 	"internal/version":  {},
 }
 
@@ -53,12 +58,17 @@ var anything = []string{"*"}
 var leafless = map[string][]string{
 	"broker/queue":      {"internal/limits", "internal/reason"}, // whom a call is for is the broker's business
 	"client":            {"internal/limits", "internal/reason"}, // it runs where no daemon is
-	"demo/grpcsend":     {},                                     // a program like any other
+	"demo/exactlyonce":  {},
+	"internal/checker":  {},
+	"demo/grpcsend":     {}, // a program like any other
 	"demo/hello":        {},
-	"internal/config":   {"internal/limits"},
+	"broker/journal":    {"internal/limits"}, // bytes, whoever they are of
+	"internal/config":   {"internal/limits", "internal/units"},
 	"internal/identity": {},
 	"internal/limits":   {},
 	"internal/reason":   {},
+	"internal/units":    {},
+	"internal/vfs":      {},
 	"internal/version":  {},
 }
 

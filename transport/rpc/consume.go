@@ -25,8 +25,9 @@ const (
 
 const consumeMethod = ipcdv1.MessageService_Consume_FullMethodName
 
-// consumption is one Consume stream. Three goroutines share the work: receive reads frames, deliver
-// waits for deliveries and encodes them, and the handler (run) does all else; it alone writes.
+// consumption is one Consume stream. Four goroutines share the work: receive reads frames, deliver
+// waits for deliveries and encodes them, confirm waits until settlements are on disk, and the handler (run)
+// does all else; it alone writes.
 //
 //	open ──> delivering ── drain, or the daemon stops ──> draining ──> drained
 //	             │                                           │
@@ -41,6 +42,7 @@ type consumption struct {
 	receipts bool
 	draining bool // leases that are left at the end are returned uncounted
 	closed   bool // the client closed its side
+	confirmations
 }
 
 // Consume hands out messages within the credit and takes settlements.
@@ -63,22 +65,31 @@ func (s messages) Consume(stream grpc.BidiStreamingServer[ipcdv1.ConsumeRequest,
 	if err != nil {
 		return onQueue(err, r.Queue)
 	}
-	c := &consumption{Server: s.Server, stream: stream, caller: callerFrom(ctx), consume: r.Consume, receipts: open.Open.GetReceipts()}
+	c := &consumption{Server: s.Server, stream: stream, caller: callerFrom(ctx), consume: r.Consume, receipts: open.Open.GetReceipts(), confirmations: newConfirmations()}
 	if c.consumer, err = s.broker.Consume(ctx, c.caller, r); err != nil {
 		return err
 	}
 
-	var deliverer sync.WaitGroup
+	var helpers sync.WaitGroup
 	out := make(chan outgoing, 1) // each may be as large as a message
-	defer deliverer.Wait()
+	defer helpers.Wait()
 	defer cancel()
 	defer func() { c.consumer.Close(c.draining || c.closed) }()
-	deliverer.Go(func() {
+	helpers.Go(func() {
 		if err := s.guard(consumeMethod, func() error { return c.deliver(ctx, out) }); err != nil {
 			push(ctx, out, outgoing{err: err})
 		}
 	})
-	return c.run(ctx, frames, out)
+	helpers.Go(func() {
+		if err := s.guard(consumeMethod, func() error { return c.confirm(ctx) }); err != nil {
+			push(ctx, c.confirmed, confirmation{err: err})
+		}
+	})
+	err = c.run(ctx, frames, out)
+	if lastErr := c.confirmRest(ctx, err); err == nil {
+		err = lastErr
+	}
+	return err
 }
 
 func decodeConsumeOpen(open *ipcdv1.ConsumeOpen) (out broker.ConsumeRequest, err error) {
@@ -104,8 +115,12 @@ func (c *consumption) run(ctx context.Context, frames <-chan frame[ipcdv1.Consum
 	}
 	stopping := c.stopping.Done()
 	for {
+		readable := frames
+		if c.confirmations.full() {
+			readable = nil // HTTP/2 flow control holds the client back
+		}
 		select {
-		case f := <-frames:
+		case f := <-readable:
 			switch {
 			case errors.Is(f.err, io.EOF):
 				c.closed = true
@@ -138,6 +153,10 @@ func (c *consumption) run(ctx context.Context, frames <-chan frame[ipcdv1.Consum
 			if c.closed && o.response.GetDrained() != nil {
 				return nil
 			}
+		case done := <-c.confirmed:
+			if err := c.tell(ctx, done); err != nil {
+				return err
+			}
 		case <-stopping:
 			stopping = nil
 			c.drain()
@@ -153,15 +172,15 @@ func (c *consumption) handle(ctx context.Context, r *ipcdv1.ConsumeRequest) erro
 	case *ipcdv1.ConsumeRequest_Credit:
 		return c.consumer.Credit(kind.Credit.GetMessages(), kind.Credit.GetBytes())
 	case *ipcdv1.ConsumeRequest_Settlements:
-		settled, err := c.settle(ctx, c.caller, kind.Settlements.GetSettlements(), c.consumer)
+		settled, ticket, err := c.settle(ctx, c.caller, kind.Settlements.GetSettlements(), c.consumer)
 		if err != nil {
 			return err
 		}
-		return c.send(&ipcdv1.ConsumeResponse{Kind: &ipcdv1.ConsumeResponse_SettleResults{SettleResults: &ipcdv1.SettleResults{
+		return c.settled(confirmation{ticket: ticket, results: &ipcdv1.SettleResults{
 			SettleId: kind.Settlements.GetSettleId(),
 			Failures: c.encodeFailures(consumeMethod, settled.Failures),
 			Touched:  encodeTouched(settled.Touched),
-		}}})
+		}})
 	case *ipcdv1.ConsumeRequest_Drain:
 		c.drain()
 		return nil
@@ -189,7 +208,7 @@ type outgoing struct {
 }
 
 // push reports whether o was taken.
-func push(ctx context.Context, out chan<- outgoing, o outgoing) bool {
+func push[T any](ctx context.Context, out chan<- T, o T) bool {
 	select {
 	case out <- o:
 		return true

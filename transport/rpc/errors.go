@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/status"
@@ -16,12 +17,19 @@ import (
 	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
 )
 
+// diskFullRetry is when to try again where nothing better is known.
+const diskFullRetry = time.Second
+
 // explain turns any error into one that may be shown to the caller. What is neither a *reason.Error
 // nor the context's is a defect of ours: its detail goes to the log alone.
 func (s *Server) explain(method string, err error) *reason.Error {
 	var e *reason.Error
 	switch {
 	case errors.As(err, &e):
+		if e.Reason == reason.DiskFull && e.RetryAfter == 0 {
+			again := *e // room may come at any time: by acks, or by whoever looks after the disk
+			return again.Retry(diskFullRetry)
+		}
 		return e
 	case errors.Is(err, context.DeadlineExceeded):
 		return reason.New(reason.TimedOut, "the deadline passed before there was an answer")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipcd/ipcd/broker"
@@ -26,6 +27,12 @@ type fakeBroker struct {
 	consume func(r broker.ConsumeRequest) (transport.Consumer, error)
 	peek    func(r broker.PeekRequest) (broker.PeekPage, error)
 	await   func(ctx context.Context, after uint64) error
+	durable func(ctx context.Context, ticket broker.Ticket) error // nil: everything is, at once
+	tickets atomic.Uint64                                         // given by Submit, from 1
+
+	transact func(r broker.TransactRequest) ([]queue.Stored, error)
+	backup   func(id identity.Identity, file func(name string, size, total int64, content io.Reader) error) error
+	storage  broker.Storage
 }
 
 func (f *fakeBroker) CreateQueue(_ context.Context, id identity.Identity, name string, edit broker.Edit, exclusive bool) (broker.Info, bool, error) {
@@ -64,6 +71,28 @@ func (f *fakeBroker) Send(ctx context.Context, _ identity.Identity, r broker.Sen
 	return f.send(ctx, r)
 }
 
+func (f *fakeBroker) Submit(ctx context.Context, _ identity.Identity, r broker.SendRequest) (queue.Stored, broker.Ticket, error) {
+	stored, err := f.send(ctx, r)
+	return stored, broker.Ticket(f.tickets.Add(1)), err
+}
+
+func (f *fakeBroker) Await(ctx context.Context, t broker.Ticket) error {
+	if f.durable == nil {
+		return nil
+	}
+	return f.durable(ctx, t)
+}
+
+func (f *fakeBroker) Transact(_ context.Context, _ identity.Identity, r broker.TransactRequest) ([]queue.Stored, error) {
+	return f.transact(r)
+}
+
+func (f *fakeBroker) Backup(_ context.Context, id identity.Identity, file func(name string, size, total int64, content io.Reader) error) error {
+	return f.backup(id, file)
+}
+
+func (f *fakeBroker) Storage() broker.Storage { return f.storage }
+
 func (f *fakeBroker) Receive(ctx context.Context, _ identity.Identity, r broker.ReceiveRequest) ([]queue.Delivery, error) {
 	return f.receive(ctx, r)
 }
@@ -100,6 +129,7 @@ type fakeConsumer struct {
 	drain      sync.Once
 	drained    chan struct{}
 	closed     chan bool // gets Close's graceful
+	tickets    atomic.Uint64
 }
 
 func newFakeConsumer() *fakeConsumer {
@@ -138,6 +168,10 @@ func (c *fakeConsumer) Credit(messages, bytes uint64) error {
 	return c.creditErr
 }
 
-func (c *fakeConsumer) Settle(s []broker.TagSettlement) (broker.Settled, error) { return c.settle(s) }
-func (c *fakeConsumer) Drain()                                                  { c.drain.Do(func() { close(c.drained) }) }
-func (c *fakeConsumer) Close(graceful bool)                                     { c.closed <- graceful }
+func (c *fakeConsumer) Settle(s []broker.TagSettlement) (broker.Settled, broker.Ticket, error) {
+	settled, err := c.settle(s)
+	return settled, broker.Ticket(c.tickets.Add(1)), err
+}
+
+func (c *fakeConsumer) Drain()              { c.drain.Do(func() { close(c.drained) }) }
+func (c *fakeConsumer) Close(graceful bool) { c.closed <- graceful }

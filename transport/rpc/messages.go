@@ -119,7 +119,7 @@ func (s *Server) release(ctx context.Context, caller identity.Identity, deliveri
 }
 
 func (s messages) Settle(ctx context.Context, r *ipcdv1.SettleRequest) (*ipcdv1.SettleResponse, error) {
-	settled, err := s.settle(ctx, callerFrom(ctx), r.Settlements, nil)
+	settled, _, err := s.settle(ctx, callerFrom(ctx), r.Settlements, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -131,17 +131,18 @@ func (s messages) Settle(ctx context.Context, r *ipcdv1.SettleRequest) (*ipcdv1.
 
 // tagSettler settles by the tags of a Consume stream.
 type tagSettler interface {
-	Settle([]broker.TagSettlement) (broker.Settled, error)
+	Settle([]broker.TagSettlement) (broker.Settled, broker.Ticket, error)
 }
 
 // settle settles by receipt and, in a Consume stream, by tag. tags is nil elsewhere. A settlement that
-// makes no sense fails by itself, like one that came too late.
-func (s *Server) settle(ctx context.Context, caller identity.Identity, list []*ipcdv1.Settlement, tags tagSettler) (broker.Settled, error) {
+// makes no sense fails by itself, like one that came too late. Those by receipt wait for the disk here,
+// those by tag are for the caller to await.
+func (s *Server) settle(ctx context.Context, caller identity.Identity, list []*ipcdv1.Settlement, tags tagSettler) (broker.Settled, broker.Ticket, error) {
 	if len(list) == 0 {
-		return broker.Settled{}, reason.Invalid("settlements", "no settlements: there must be 1 to %d", limits.SettlementsPerFrame)
+		return broker.Settled{}, 0, reason.Invalid("settlements", "no settlements: there must be 1 to %d", limits.SettlementsPerFrame)
 	}
 	if len(list) > limits.SettlementsPerFrame {
-		return broker.Settled{}, reason.Invalid("settlements", "%d settlements: there may be %d at once; split them", len(list), limits.SettlementsPerFrame)
+		return broker.Settled{}, 0, reason.Invalid("settlements", "%d settlements: there may be %d at once; split them", len(list), limits.SettlementsPerFrame)
 	}
 	var (
 		all          broker.Settled
@@ -176,18 +177,20 @@ func (s *Server) settle(ctx context.Context, caller identity.Identity, list []*i
 	if len(byReceipt) > 0 {
 		settled, err := s.broker.Settle(ctx, caller, byReceipt)
 		if err != nil {
-			return all, err
+			return all, 0, err
 		}
 		merge(&all, settled, receiptIndex)
 	}
+	var ticket broker.Ticket
 	if len(byTag) > 0 {
-		settled, err := tags.Settle(byTag)
-		if err != nil {
-			return all, err
+		var settled broker.Settled
+		var err error
+		if settled, ticket, err = tags.Settle(byTag); err != nil {
+			return all, ticket, err
 		}
 		merge(&all, settled, tagIndex)
 	}
-	return all, nil
+	return all, ticket, nil
 }
 
 func checkTags(tags *ipcdv1.TagRange, inConsume bool) error {

@@ -14,9 +14,12 @@ import (
 )
 
 const (
-	// resultsInFlight is how many results may wait for a client to read them. Then the stream is read
-	// no further, and HTTP/2 flow control holds the client back.
-	resultsInFlight = 256
+	// resultsUndurable is how many results may wait for the disk: a sync takes up to a millisecond, in which
+	// hundreds of small batches come, and those after it wait for the next one.
+	resultsUndurable = 512
+	// resultsReady is how many may then wait for the client to read them. When both are full the stream
+	// is read no further, and HTTP/2 flow control holds the client back.
+	resultsReady = 256
 	// resultsPerFrame and duplicatesPerFrame bound a SendStreamResponse.
 	resultsPerFrame    = 1024
 	duplicatesPerFrame = 1 << 18
@@ -25,8 +28,15 @@ const (
 	largeInFlight  = 4
 )
 
-// SendStream stores batches. They take this way: receive reads and decodes them, the handler sends
-// them to the broker one after the other, writeResults answers all that are done in one frame.
+// decision is the result of a batch, and what it waits for before it may be told.
+type decision struct {
+	result *ipcdv1.BatchResult
+	ticket broker.Ticket
+}
+
+// SendStream stores batches. They take this way: receive reads and decodes them, the handler submits
+// them to the broker one after the other, awaitResults waits until they are on disk, and writeResults
+// answers all that are in one frame.
 func (s messages) SendStream(stream grpc.BidiStreamingServer[ipcdv1.SendStreamRequest, ipcdv1.SendStreamResponse]) error {
 	const method = ipcdv1.MessageService_SendStream_FullMethodName
 	ctx, cancel := context.WithCancel(stream.Context())
@@ -44,27 +54,40 @@ func (s messages) SendStream(stream grpc.BidiStreamingServer[ipcdv1.SendStreamRe
 		return firstFrame(request.Kind)
 	}
 
-	results := make(chan *ipcdv1.BatchResult, resultsInFlight)
+	decided := make(chan decision, resultsUndurable)
+	ready := make(chan *ipcdv1.BatchResult, resultsReady)
 	large := make(chan struct{}, largeInFlight)
-	written := make(chan error, 1)
-	go func() {
-		err := s.guard(method, func() error { return writeResults(stream, results, large) })
-		if err != nil {
-			cancel() // nobody takes results any more
+	// Should one of the two fail, nobody takes results any more.
+	stage := func(work func() error) <-chan error {
+		ended := make(chan error, 1)
+		go func() {
+			err := s.guard(method, work)
+			if err != nil {
+				cancel()
+			}
+			ended <- err
+		}()
+		return ended
+	}
+	awaited := stage(func() error { return s.awaitResults(ctx, decided, ready) })
+	written := stage(func() error { return writeResults(stream, ready, large) })
+	err = s.sendBatches(ctx, open.Open, frames, decided, large)
+	close(decided)
+	awaitErr, writeErr := <-awaited, <-written
+	if stream.Context().Err() == nil {
+		switch {
+		case writeErr != nil:
+			return writeErr
+		case awaitErr != nil:
+			return awaitErr
 		}
-		written <- err
-	}()
-	err = s.sendBatches(ctx, open.Open, frames, results, large)
-	close(results)
-	if writeErr := <-written; writeErr != nil && stream.Context().Err() == nil {
-		return writeErr
 	}
 	return err
 }
 
 // sendBatches passes batches to the broker, in order. It returns when the client is done (nil), gone
 // or wrong, and when the daemon stops; the batch at hand is finished first.
-func (s messages) sendBatches(ctx context.Context, open *ipcdv1.SendStreamOpen, frames <-chan frame[ipcdv1.SendStreamRequest], results chan<- *ipcdv1.BatchResult, large chan<- struct{}) error {
+func (s messages) sendBatches(ctx context.Context, open *ipcdv1.SendStreamOpen, frames <-chan frame[ipcdv1.SendStreamRequest], decided chan<- decision, large chan<- struct{}) error {
 	caller := callerFrom(ctx)
 	var batch []queue.Message // reused: the queue copies what it takes
 	for {
@@ -87,12 +110,13 @@ func (s messages) sendBatches(ctx context.Context, open *ipcdv1.SendStreamOpen, 
 			return unexpectedFrame(f.request.Kind, "batches")
 		}
 		var stored queue.Stored
+		var ticket broker.Ticket
 		var err error
 		request := broker.SendRequest{Queue: open.Queue, Producer: open.ProducerId, Instance: open.Instance, Batch: kind.Batch.GetBatchId()}
 		if request.Messages, err = decodeBatch(kind.Batch.GetMessages(), batch); err == nil {
 			batch = request.Messages
 			if request.Wait, err = decodeWait(kind.Batch.GetWait()); err == nil {
-				stored, err = s.broker.Send(ctx, caller, request)
+				stored, ticket, err = s.broker.Submit(ctx, caller, request)
 			}
 			clear(batch) // a silent stream keeps no frame alive
 		}
@@ -104,7 +128,7 @@ func (s messages) sendBatches(ctx context.Context, open *ipcdv1.SendStreamOpen, 
 			}
 		}
 		select {
-		case results <- s.encodeResult(request.Batch, stored, err):
+		case decided <- decision{s.encodeResult(request.Batch, stored, err), ticket}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -128,6 +152,24 @@ func (s messages) encodeResult(id uint64, stored queue.Stored, err error) *ipcdv
 	r.outcome.Stored = &r.stored
 	r.result.BatchId, r.result.Outcome = id, &r.outcome
 	return &r.result
+}
+
+// awaitResults passes results on once they are on disk, in order, until the channel is closed.
+func (s messages) awaitResults(ctx context.Context, decided <-chan decision, ready chan<- *ipcdv1.BatchResult) error {
+	defer close(ready)
+	for d := range decided {
+		if d.ticket != 0 {
+			if err := s.broker.Await(ctx, d.ticket); err != nil {
+				return err
+			}
+		}
+		select {
+		case ready <- d.result:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // writeResults sends results in order, all that are ready in one frame, until the channel is closed.

@@ -4,9 +4,12 @@ import (
 	"context"
 	"os"
 	"runtime"
+	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/ipcd/ipcd/internal/identity"
 	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
 )
 
@@ -30,5 +33,30 @@ func (s system) GetInfo(ctx context.Context, _ *ipcdv1.GetInfoRequest) (*ipcdv1.
 		Bytes:     uint64(totals.Bytes),
 		Caller:    &ipcdv1.Caller{Kind: caller.Kind.String(), Uid: caller.UID, Gid: caller.GID, Groups: caller.Groups, Pid: caller.PID},
 		GoVersion: runtime.Version(),
+		Storage:   s.storage(ctx, caller),
 	}, nil
+}
+
+func (s system) storage(ctx context.Context, caller identity.Identity) *ipcdv1.Storage {
+	from := s.broker.Storage()
+	out := &ipcdv1.Storage{
+		Durable:       from.Durable,
+		Segments:      uint32(from.Segments),
+		UsedBytes:     uint64(from.UsedBytes),
+		DiskBytes:     uint64(from.DiskBytes),
+		LiveBytes:     uint64(from.LiveBytes),
+		MemoryBytes:   uint64(from.MemoryBytes),
+		CommitsTotal:  from.Commits,
+		SyncTimeTotal: durationpb.New(time.Duration(from.SyncNanos)),
+		SyncTimeMax:   durationpb.New(time.Duration(from.SyncMaxNanos)),
+		Full:          from.Full,
+		Damaged:       uint32(len(from.Damaged)),
+	}
+	// Everybody may call GetInfo; which queues there are is told only to those who may look at them.
+	for _, name := range from.Damaged {
+		if _, err := s.broker.GetQueue(ctx, caller, name); err == nil {
+			out.DamagedQueues = append(out.DamagedQueues, name)
+		}
+	}
+	return out
 }

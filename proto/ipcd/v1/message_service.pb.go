@@ -1152,6 +1152,183 @@ func (x *TouchedLease) GetLeaseExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// TransactRequest has sends, receipts, or both.
+type TransactRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Sends []*TransactSend        `protobuf:"bytes,1,rep,name=sends,proto3" json:"sends,omitempty"`
+	// Deliveries to ack, by their receipts. They may be of different queues. One that is stale refuses all.
+	Receipts []string `protobuf:"bytes,2,rep,name=receipts,proto3" json:"receipts,omitempty"`
+	// As in SendRequest, for all sends together. A transaction without sends cannot be recognised as a repeat.
+	ProducerId    string `protobuf:"bytes,3,opt,name=producer_id,json=producerId,proto3" json:"producer_id,omitempty"`
+	BatchId       uint64 `protobuf:"varint,4,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
+	Instance      string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactRequest) Reset() {
+	*x = TransactRequest{}
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactRequest) ProtoMessage() {}
+
+func (x *TransactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactRequest.ProtoReflect.Descriptor instead.
+func (*TransactRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TransactRequest) GetSends() []*TransactSend {
+	if x != nil {
+		return x.Sends
+	}
+	return nil
+}
+
+func (x *TransactRequest) GetReceipts() []string {
+	if x != nil {
+		return x.Receipts
+	}
+	return nil
+}
+
+func (x *TransactRequest) GetProducerId() string {
+	if x != nil {
+		return x.ProducerId
+	}
+	return ""
+}
+
+func (x *TransactRequest) GetBatchId() uint64 {
+	if x != nil {
+		return x.BatchId
+	}
+	return 0
+}
+
+func (x *TransactRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+// TransactSend is messages for one queue. Several for the same queue are stored in order.
+type TransactSend struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queue         string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	Messages      []*Message             `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactSend) Reset() {
+	*x = TransactSend{}
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactSend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactSend) ProtoMessage() {}
+
+func (x *TransactSend) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactSend.ProtoReflect.Descriptor instead.
+func (*TransactSend) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *TransactSend) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *TransactSend) GetMessages() []*Message {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+type TransactResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each of the sends.
+	Stored        []*Stored `protobuf:"bytes,1,rep,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactResponse) Reset() {
+	*x = TransactResponse{}
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactResponse) ProtoMessage() {}
+
+func (x *TransactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactResponse.ProtoReflect.Descriptor instead.
+func (*TransactResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TransactResponse) GetStored() []*Stored {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
 type PeekRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Queue string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
@@ -1171,7 +1348,7 @@ type PeekRequest struct {
 
 func (x *PeekRequest) Reset() {
 	*x = PeekRequest{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[17]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1360,7 @@ func (x *PeekRequest) String() string {
 func (*PeekRequest) ProtoMessage() {}
 
 func (x *PeekRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[17]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1373,7 @@ func (x *PeekRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeekRequest.ProtoReflect.Descriptor instead.
 func (*PeekRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{17}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PeekRequest) GetQueue() string {
@@ -1252,7 +1429,7 @@ type PeekResponse struct {
 
 func (x *PeekResponse) Reset() {
 	*x = PeekResponse{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[18]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1441,7 @@ func (x *PeekResponse) String() string {
 func (*PeekResponse) ProtoMessage() {}
 
 func (x *PeekResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[18]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1454,7 @@ func (x *PeekResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeekResponse.ProtoReflect.Descriptor instead.
 func (*PeekResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{18}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PeekResponse) GetMessages() []*PeekedMessage {
@@ -1318,7 +1495,7 @@ type PeekedMessage struct {
 
 func (x *PeekedMessage) Reset() {
 	*x = PeekedMessage{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[19]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1507,7 @@ func (x *PeekedMessage) String() string {
 func (*PeekedMessage) ProtoMessage() {}
 
 func (x *PeekedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[19]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1520,7 @@ func (x *PeekedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeekedMessage.ProtoReflect.Descriptor instead.
 func (*PeekedMessage) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{19}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PeekedMessage) GetMessage() *Message {
@@ -1429,7 +1606,7 @@ type SendStreamRequest struct {
 
 func (x *SendStreamRequest) Reset() {
 	*x = SendStreamRequest{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[20]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1618,7 @@ func (x *SendStreamRequest) String() string {
 func (*SendStreamRequest) ProtoMessage() {}
 
 func (x *SendStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[20]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1631,7 @@ func (x *SendStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamRequest.ProtoReflect.Descriptor instead.
 func (*SendStreamRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{20}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SendStreamRequest) GetKind() isSendStreamRequest_Kind {
@@ -1511,7 +1688,7 @@ type SendStreamOpen struct {
 
 func (x *SendStreamOpen) Reset() {
 	*x = SendStreamOpen{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[21]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1700,7 @@ func (x *SendStreamOpen) String() string {
 func (*SendStreamOpen) ProtoMessage() {}
 
 func (x *SendStreamOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[21]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1713,7 @@ func (x *SendStreamOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamOpen.ProtoReflect.Descriptor instead.
 func (*SendStreamOpen) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{21}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SendStreamOpen) GetQueue() string {
@@ -1574,7 +1751,7 @@ type SendStreamBatch struct {
 
 func (x *SendStreamBatch) Reset() {
 	*x = SendStreamBatch{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[22]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1586,7 +1763,7 @@ func (x *SendStreamBatch) String() string {
 func (*SendStreamBatch) ProtoMessage() {}
 
 func (x *SendStreamBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[22]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1599,7 +1776,7 @@ func (x *SendStreamBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamBatch.ProtoReflect.Descriptor instead.
 func (*SendStreamBatch) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{22}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SendStreamBatch) GetBatchId() uint64 {
@@ -1633,7 +1810,7 @@ type SendStreamResponse struct {
 
 func (x *SendStreamResponse) Reset() {
 	*x = SendStreamResponse{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[23]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1645,7 +1822,7 @@ func (x *SendStreamResponse) String() string {
 func (*SendStreamResponse) ProtoMessage() {}
 
 func (x *SendStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[23]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1658,7 +1835,7 @@ func (x *SendStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamResponse.ProtoReflect.Descriptor instead.
 func (*SendStreamResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{23}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SendStreamResponse) GetResults() []*BatchResult {
@@ -1682,7 +1859,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[24]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1871,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[24]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1884,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{24}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *BatchResult) GetBatchId() uint64 {
@@ -1774,7 +1951,7 @@ type ConsumeRequest struct {
 
 func (x *ConsumeRequest) Reset() {
 	*x = ConsumeRequest{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[25]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +1963,7 @@ func (x *ConsumeRequest) String() string {
 func (*ConsumeRequest) ProtoMessage() {}
 
 func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[25]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +1976,7 @@ func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeRequest.ProtoReflect.Descriptor instead.
 func (*ConsumeRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{25}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ConsumeRequest) GetKind() isConsumeRequest_Kind {
@@ -1889,7 +2066,7 @@ type ConsumeOpen struct {
 
 func (x *ConsumeOpen) Reset() {
 	*x = ConsumeOpen{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[26]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2078,7 @@ func (x *ConsumeOpen) String() string {
 func (*ConsumeOpen) ProtoMessage() {}
 
 func (x *ConsumeOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[26]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2091,7 @@ func (x *ConsumeOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeOpen.ProtoReflect.Descriptor instead.
 func (*ConsumeOpen) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{26}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ConsumeOpen) GetQueue() string {
@@ -1965,7 +2142,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[27]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2154,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[27]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2167,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{27}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Credit) GetMessages() uint64 {
@@ -2018,7 +2195,7 @@ type Settlements struct {
 
 func (x *Settlements) Reset() {
 	*x = Settlements{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[28]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2207,7 @@ func (x *Settlements) String() string {
 func (*Settlements) ProtoMessage() {}
 
 func (x *Settlements) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[28]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2220,7 @@ func (x *Settlements) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlements.ProtoReflect.Descriptor instead.
 func (*Settlements) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{28}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Settlements) GetSettleId() uint64 {
@@ -2069,7 +2246,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[29]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2258,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[29]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2271,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{29}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{32}
 }
 
 type ConsumeResponse struct {
@@ -2112,7 +2289,7 @@ type ConsumeResponse struct {
 
 func (x *ConsumeResponse) Reset() {
 	*x = ConsumeResponse{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[30]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2301,7 @@ func (x *ConsumeResponse) String() string {
 func (*ConsumeResponse) ProtoMessage() {}
 
 func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[30]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2314,7 @@ func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeResponse.ProtoReflect.Descriptor instead.
 func (*ConsumeResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{30}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ConsumeResponse) GetKind() isConsumeResponse_Kind {
@@ -2223,7 +2400,7 @@ type ConsumeOpened struct {
 
 func (x *ConsumeOpened) Reset() {
 	*x = ConsumeOpened{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[31]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2412,7 @@ func (x *ConsumeOpened) String() string {
 func (*ConsumeOpened) ProtoMessage() {}
 
 func (x *ConsumeOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[31]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2425,7 @@ func (x *ConsumeOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeOpened.ProtoReflect.Descriptor instead.
 func (*ConsumeOpened) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{31}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ConsumeOpened) GetLease() *durationpb.Duration {
@@ -2269,7 +2446,7 @@ type Deliveries struct {
 
 func (x *Deliveries) Reset() {
 	*x = Deliveries{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[32]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2458,7 @@ func (x *Deliveries) String() string {
 func (*Deliveries) ProtoMessage() {}
 
 func (x *Deliveries) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[32]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2471,7 @@ func (x *Deliveries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliveries.ProtoReflect.Descriptor instead.
 func (*Deliveries) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{32}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Deliveries) GetFirstTag() uint64 {
@@ -2323,7 +2500,7 @@ type SettleResults struct {
 
 func (x *SettleResults) Reset() {
 	*x = SettleResults{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[33]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2512,7 @@ func (x *SettleResults) String() string {
 func (*SettleResults) ProtoMessage() {}
 
 func (x *SettleResults) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[33]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2525,7 @@ func (x *SettleResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResults.ProtoReflect.Descriptor instead.
 func (*SettleResults) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{33}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SettleResults) GetSettleId() uint64 {
@@ -2380,7 +2557,7 @@ type Drained struct {
 
 func (x *Drained) Reset() {
 	*x = Drained{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[34]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2569,7 @@ func (x *Drained) String() string {
 func (*Drained) ProtoMessage() {}
 
 func (x *Drained) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[34]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2582,7 @@ func (x *Drained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drained.ProtoReflect.Descriptor instead.
 func (*Drained) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{34}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{37}
 }
 
 var File_ipcd_v1_message_service_proto protoreflect.FileDescriptor
@@ -2481,7 +2658,19 @@ const file_ipcd_v1_message_service_proto_rawDesc = "" +
 	"\x03tag\x18\x03 \x01(\x04R\x03tag\"l\n" +
 	"\fTouchedLease\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12F\n" +
-	"\x11lease_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fleaseExpireTime\"\xb8\x01\n" +
+	"\x11lease_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fleaseExpireTime\"\xb2\x01\n" +
+	"\x0fTransactRequest\x12+\n" +
+	"\x05sends\x18\x01 \x03(\v2\x15.ipcd.v1.TransactSendR\x05sends\x12\x1a\n" +
+	"\breceipts\x18\x02 \x03(\tR\breceipts\x12\x1f\n" +
+	"\vproducer_id\x18\x03 \x01(\tR\n" +
+	"producerId\x12\x19\n" +
+	"\bbatch_id\x18\x04 \x01(\x04R\abatchId\x12\x1a\n" +
+	"\binstance\x18\x05 \x01(\tR\binstance\"R\n" +
+	"\fTransactSend\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12,\n" +
+	"\bmessages\x18\x02 \x03(\v2\x10.ipcd.v1.MessageR\bmessages\";\n" +
+	"\x10TransactResponse\x12'\n" +
+	"\x06stored\x18\x01 \x03(\v2\x0f.ipcd.v1.StoredR\x06stored\"\xb8\x01\n" +
 	"\vPeekRequest\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12'\n" +
 	"\x06filter\x18\x02 \x01(\v2\x0f.ipcd.v1.FilterR\x06filter\x12\x14\n" +
@@ -2571,11 +2760,12 @@ const file_ipcd_v1_message_service_proto_rawDesc = "" +
 	"SettleMode\x12\x1b\n" +
 	"\x17SETTLE_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11SETTLE_MODE_LEASE\x10\x01\x12\x17\n" +
-	"\x13SETTLE_MODE_CONSUME\x10\x022\x82\x03\n" +
+	"\x13SETTLE_MODE_CONSUME\x10\x022\xc3\x03\n" +
 	"\x0eMessageService\x123\n" +
 	"\x04Send\x12\x14.ipcd.v1.SendRequest\x1a\x15.ipcd.v1.SendResponse\x12<\n" +
 	"\aReceive\x12\x17.ipcd.v1.ReceiveRequest\x1a\x18.ipcd.v1.ReceiveResponse\x129\n" +
-	"\x06Settle\x12\x16.ipcd.v1.SettleRequest\x1a\x17.ipcd.v1.SettleResponse\x125\n" +
+	"\x06Settle\x12\x16.ipcd.v1.SettleRequest\x1a\x17.ipcd.v1.SettleResponse\x12?\n" +
+	"\bTransact\x12\x18.ipcd.v1.TransactRequest\x1a\x19.ipcd.v1.TransactResponse\x125\n" +
 	"\x04Peek\x12\x14.ipcd.v1.PeekRequest\x1a\x15.ipcd.v1.PeekResponse0\x01\x12I\n" +
 	"\n" +
 	"SendStream\x12\x1a.ipcd.v1.SendStreamRequest\x1a\x1b.ipcd.v1.SendStreamResponse(\x010\x01\x12@\n" +
@@ -2594,7 +2784,7 @@ func file_ipcd_v1_message_service_proto_rawDescGZIP() []byte {
 }
 
 var file_ipcd_v1_message_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ipcd_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_ipcd_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_ipcd_v1_message_service_proto_goTypes = []any{
 	(SettleMode)(0),               // 0: ipcd.v1.SettleMode
 	(*SendRequest)(nil),           // 1: ipcd.v1.SendRequest
@@ -2614,105 +2804,113 @@ var file_ipcd_v1_message_service_proto_goTypes = []any{
 	(*SettleResponse)(nil),        // 15: ipcd.v1.SettleResponse
 	(*SettleFailure)(nil),         // 16: ipcd.v1.SettleFailure
 	(*TouchedLease)(nil),          // 17: ipcd.v1.TouchedLease
-	(*PeekRequest)(nil),           // 18: ipcd.v1.PeekRequest
-	(*PeekResponse)(nil),          // 19: ipcd.v1.PeekResponse
-	(*PeekedMessage)(nil),         // 20: ipcd.v1.PeekedMessage
-	(*SendStreamRequest)(nil),     // 21: ipcd.v1.SendStreamRequest
-	(*SendStreamOpen)(nil),        // 22: ipcd.v1.SendStreamOpen
-	(*SendStreamBatch)(nil),       // 23: ipcd.v1.SendStreamBatch
-	(*SendStreamResponse)(nil),    // 24: ipcd.v1.SendStreamResponse
-	(*BatchResult)(nil),           // 25: ipcd.v1.BatchResult
-	(*ConsumeRequest)(nil),        // 26: ipcd.v1.ConsumeRequest
-	(*ConsumeOpen)(nil),           // 27: ipcd.v1.ConsumeOpen
-	(*Credit)(nil),                // 28: ipcd.v1.Credit
-	(*Settlements)(nil),           // 29: ipcd.v1.Settlements
-	(*Drain)(nil),                 // 30: ipcd.v1.Drain
-	(*ConsumeResponse)(nil),       // 31: ipcd.v1.ConsumeResponse
-	(*ConsumeOpened)(nil),         // 32: ipcd.v1.ConsumeOpened
-	(*Deliveries)(nil),            // 33: ipcd.v1.Deliveries
-	(*SettleResults)(nil),         // 34: ipcd.v1.SettleResults
-	(*Drained)(nil),               // 35: ipcd.v1.Drained
-	(*Message)(nil),               // 36: ipcd.v1.Message
-	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
-	(*Selector)(nil),              // 39: ipcd.v1.Selector
-	(*Delivery)(nil),              // 40: ipcd.v1.Delivery
-	(*Error)(nil),                 // 41: ipcd.v1.Error
-	(*Filter)(nil),                // 42: ipcd.v1.Filter
-	(MessageState)(0),             // 43: ipcd.v1.MessageState
+	(*TransactRequest)(nil),       // 18: ipcd.v1.TransactRequest
+	(*TransactSend)(nil),          // 19: ipcd.v1.TransactSend
+	(*TransactResponse)(nil),      // 20: ipcd.v1.TransactResponse
+	(*PeekRequest)(nil),           // 21: ipcd.v1.PeekRequest
+	(*PeekResponse)(nil),          // 22: ipcd.v1.PeekResponse
+	(*PeekedMessage)(nil),         // 23: ipcd.v1.PeekedMessage
+	(*SendStreamRequest)(nil),     // 24: ipcd.v1.SendStreamRequest
+	(*SendStreamOpen)(nil),        // 25: ipcd.v1.SendStreamOpen
+	(*SendStreamBatch)(nil),       // 26: ipcd.v1.SendStreamBatch
+	(*SendStreamResponse)(nil),    // 27: ipcd.v1.SendStreamResponse
+	(*BatchResult)(nil),           // 28: ipcd.v1.BatchResult
+	(*ConsumeRequest)(nil),        // 29: ipcd.v1.ConsumeRequest
+	(*ConsumeOpen)(nil),           // 30: ipcd.v1.ConsumeOpen
+	(*Credit)(nil),                // 31: ipcd.v1.Credit
+	(*Settlements)(nil),           // 32: ipcd.v1.Settlements
+	(*Drain)(nil),                 // 33: ipcd.v1.Drain
+	(*ConsumeResponse)(nil),       // 34: ipcd.v1.ConsumeResponse
+	(*ConsumeOpened)(nil),         // 35: ipcd.v1.ConsumeOpened
+	(*Deliveries)(nil),            // 36: ipcd.v1.Deliveries
+	(*SettleResults)(nil),         // 37: ipcd.v1.SettleResults
+	(*Drained)(nil),               // 38: ipcd.v1.Drained
+	(*Message)(nil),               // 39: ipcd.v1.Message
+	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*Selector)(nil),              // 42: ipcd.v1.Selector
+	(*Delivery)(nil),              // 43: ipcd.v1.Delivery
+	(*Error)(nil),                 // 44: ipcd.v1.Error
+	(*Filter)(nil),                // 45: ipcd.v1.Filter
+	(MessageState)(0),             // 46: ipcd.v1.MessageState
 }
 var file_ipcd_v1_message_service_proto_depIdxs = []int32{
-	36, // 0: ipcd.v1.SendRequest.messages:type_name -> ipcd.v1.Message
-	37, // 1: ipcd.v1.SendRequest.wait:type_name -> google.protobuf.Duration
+	39, // 0: ipcd.v1.SendRequest.messages:type_name -> ipcd.v1.Message
+	40, // 1: ipcd.v1.SendRequest.wait:type_name -> google.protobuf.Duration
 	3,  // 2: ipcd.v1.SendResponse.stored:type_name -> ipcd.v1.Stored
 	4,  // 3: ipcd.v1.Stored.duplicates:type_name -> ipcd.v1.Duplicate
-	38, // 4: ipcd.v1.Stored.send_time:type_name -> google.protobuf.Timestamp
-	39, // 5: ipcd.v1.ReceiveRequest.selector:type_name -> ipcd.v1.Selector
-	37, // 6: ipcd.v1.ReceiveRequest.wait:type_name -> google.protobuf.Duration
-	37, // 7: ipcd.v1.ReceiveRequest.lease:type_name -> google.protobuf.Duration
+	41, // 4: ipcd.v1.Stored.send_time:type_name -> google.protobuf.Timestamp
+	42, // 5: ipcd.v1.ReceiveRequest.selector:type_name -> ipcd.v1.Selector
+	40, // 6: ipcd.v1.ReceiveRequest.wait:type_name -> google.protobuf.Duration
+	40, // 7: ipcd.v1.ReceiveRequest.lease:type_name -> google.protobuf.Duration
 	0,  // 8: ipcd.v1.ReceiveRequest.settle_mode:type_name -> ipcd.v1.SettleMode
-	40, // 9: ipcd.v1.ReceiveResponse.deliveries:type_name -> ipcd.v1.Delivery
+	43, // 9: ipcd.v1.ReceiveResponse.deliveries:type_name -> ipcd.v1.Delivery
 	8,  // 10: ipcd.v1.Settlement.tags:type_name -> ipcd.v1.TagRange
 	9,  // 11: ipcd.v1.Settlement.ack:type_name -> ipcd.v1.Ack
 	10, // 12: ipcd.v1.Settlement.nack:type_name -> ipcd.v1.Nack
 	11, // 13: ipcd.v1.Settlement.touch:type_name -> ipcd.v1.Touch
 	12, // 14: ipcd.v1.Settlement.release:type_name -> ipcd.v1.Release
 	13, // 15: ipcd.v1.Settlement.bury:type_name -> ipcd.v1.Bury
-	37, // 16: ipcd.v1.Nack.delay:type_name -> google.protobuf.Duration
-	37, // 17: ipcd.v1.Touch.lease:type_name -> google.protobuf.Duration
+	40, // 16: ipcd.v1.Nack.delay:type_name -> google.protobuf.Duration
+	40, // 17: ipcd.v1.Touch.lease:type_name -> google.protobuf.Duration
 	7,  // 18: ipcd.v1.SettleRequest.settlements:type_name -> ipcd.v1.Settlement
 	16, // 19: ipcd.v1.SettleResponse.failures:type_name -> ipcd.v1.SettleFailure
 	17, // 20: ipcd.v1.SettleResponse.touched:type_name -> ipcd.v1.TouchedLease
-	41, // 21: ipcd.v1.SettleFailure.error:type_name -> ipcd.v1.Error
-	38, // 22: ipcd.v1.TouchedLease.lease_expire_time:type_name -> google.protobuf.Timestamp
-	42, // 23: ipcd.v1.PeekRequest.filter:type_name -> ipcd.v1.Filter
-	20, // 24: ipcd.v1.PeekResponse.messages:type_name -> ipcd.v1.PeekedMessage
-	36, // 25: ipcd.v1.PeekedMessage.message:type_name -> ipcd.v1.Message
-	38, // 26: ipcd.v1.PeekedMessage.send_time:type_name -> google.protobuf.Timestamp
-	43, // 27: ipcd.v1.PeekedMessage.state:type_name -> ipcd.v1.MessageState
-	38, // 28: ipcd.v1.PeekedMessage.due_time:type_name -> google.protobuf.Timestamp
-	38, // 29: ipcd.v1.PeekedMessage.lease_expire_time:type_name -> google.protobuf.Timestamp
-	38, // 30: ipcd.v1.PeekedMessage.expire_time:type_name -> google.protobuf.Timestamp
-	22, // 31: ipcd.v1.SendStreamRequest.open:type_name -> ipcd.v1.SendStreamOpen
-	23, // 32: ipcd.v1.SendStreamRequest.batch:type_name -> ipcd.v1.SendStreamBatch
-	36, // 33: ipcd.v1.SendStreamBatch.messages:type_name -> ipcd.v1.Message
-	37, // 34: ipcd.v1.SendStreamBatch.wait:type_name -> google.protobuf.Duration
-	25, // 35: ipcd.v1.SendStreamResponse.results:type_name -> ipcd.v1.BatchResult
-	3,  // 36: ipcd.v1.BatchResult.stored:type_name -> ipcd.v1.Stored
-	41, // 37: ipcd.v1.BatchResult.error:type_name -> ipcd.v1.Error
-	27, // 38: ipcd.v1.ConsumeRequest.open:type_name -> ipcd.v1.ConsumeOpen
-	28, // 39: ipcd.v1.ConsumeRequest.credit:type_name -> ipcd.v1.Credit
-	29, // 40: ipcd.v1.ConsumeRequest.settlements:type_name -> ipcd.v1.Settlements
-	30, // 41: ipcd.v1.ConsumeRequest.drain:type_name -> ipcd.v1.Drain
-	39, // 42: ipcd.v1.ConsumeOpen.selector:type_name -> ipcd.v1.Selector
-	37, // 43: ipcd.v1.ConsumeOpen.lease:type_name -> google.protobuf.Duration
-	0,  // 44: ipcd.v1.ConsumeOpen.settle_mode:type_name -> ipcd.v1.SettleMode
-	7,  // 45: ipcd.v1.Settlements.settlements:type_name -> ipcd.v1.Settlement
-	33, // 46: ipcd.v1.ConsumeResponse.deliveries:type_name -> ipcd.v1.Deliveries
-	34, // 47: ipcd.v1.ConsumeResponse.settle_results:type_name -> ipcd.v1.SettleResults
-	35, // 48: ipcd.v1.ConsumeResponse.drained:type_name -> ipcd.v1.Drained
-	32, // 49: ipcd.v1.ConsumeResponse.opened:type_name -> ipcd.v1.ConsumeOpened
-	37, // 50: ipcd.v1.ConsumeOpened.lease:type_name -> google.protobuf.Duration
-	40, // 51: ipcd.v1.Deliveries.deliveries:type_name -> ipcd.v1.Delivery
-	16, // 52: ipcd.v1.SettleResults.failures:type_name -> ipcd.v1.SettleFailure
-	17, // 53: ipcd.v1.SettleResults.touched:type_name -> ipcd.v1.TouchedLease
-	1,  // 54: ipcd.v1.MessageService.Send:input_type -> ipcd.v1.SendRequest
-	5,  // 55: ipcd.v1.MessageService.Receive:input_type -> ipcd.v1.ReceiveRequest
-	14, // 56: ipcd.v1.MessageService.Settle:input_type -> ipcd.v1.SettleRequest
-	18, // 57: ipcd.v1.MessageService.Peek:input_type -> ipcd.v1.PeekRequest
-	21, // 58: ipcd.v1.MessageService.SendStream:input_type -> ipcd.v1.SendStreamRequest
-	26, // 59: ipcd.v1.MessageService.Consume:input_type -> ipcd.v1.ConsumeRequest
-	2,  // 60: ipcd.v1.MessageService.Send:output_type -> ipcd.v1.SendResponse
-	6,  // 61: ipcd.v1.MessageService.Receive:output_type -> ipcd.v1.ReceiveResponse
-	15, // 62: ipcd.v1.MessageService.Settle:output_type -> ipcd.v1.SettleResponse
-	19, // 63: ipcd.v1.MessageService.Peek:output_type -> ipcd.v1.PeekResponse
-	24, // 64: ipcd.v1.MessageService.SendStream:output_type -> ipcd.v1.SendStreamResponse
-	31, // 65: ipcd.v1.MessageService.Consume:output_type -> ipcd.v1.ConsumeResponse
-	60, // [60:66] is the sub-list for method output_type
-	54, // [54:60] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	44, // 21: ipcd.v1.SettleFailure.error:type_name -> ipcd.v1.Error
+	41, // 22: ipcd.v1.TouchedLease.lease_expire_time:type_name -> google.protobuf.Timestamp
+	19, // 23: ipcd.v1.TransactRequest.sends:type_name -> ipcd.v1.TransactSend
+	39, // 24: ipcd.v1.TransactSend.messages:type_name -> ipcd.v1.Message
+	3,  // 25: ipcd.v1.TransactResponse.stored:type_name -> ipcd.v1.Stored
+	45, // 26: ipcd.v1.PeekRequest.filter:type_name -> ipcd.v1.Filter
+	23, // 27: ipcd.v1.PeekResponse.messages:type_name -> ipcd.v1.PeekedMessage
+	39, // 28: ipcd.v1.PeekedMessage.message:type_name -> ipcd.v1.Message
+	41, // 29: ipcd.v1.PeekedMessage.send_time:type_name -> google.protobuf.Timestamp
+	46, // 30: ipcd.v1.PeekedMessage.state:type_name -> ipcd.v1.MessageState
+	41, // 31: ipcd.v1.PeekedMessage.due_time:type_name -> google.protobuf.Timestamp
+	41, // 32: ipcd.v1.PeekedMessage.lease_expire_time:type_name -> google.protobuf.Timestamp
+	41, // 33: ipcd.v1.PeekedMessage.expire_time:type_name -> google.protobuf.Timestamp
+	25, // 34: ipcd.v1.SendStreamRequest.open:type_name -> ipcd.v1.SendStreamOpen
+	26, // 35: ipcd.v1.SendStreamRequest.batch:type_name -> ipcd.v1.SendStreamBatch
+	39, // 36: ipcd.v1.SendStreamBatch.messages:type_name -> ipcd.v1.Message
+	40, // 37: ipcd.v1.SendStreamBatch.wait:type_name -> google.protobuf.Duration
+	28, // 38: ipcd.v1.SendStreamResponse.results:type_name -> ipcd.v1.BatchResult
+	3,  // 39: ipcd.v1.BatchResult.stored:type_name -> ipcd.v1.Stored
+	44, // 40: ipcd.v1.BatchResult.error:type_name -> ipcd.v1.Error
+	30, // 41: ipcd.v1.ConsumeRequest.open:type_name -> ipcd.v1.ConsumeOpen
+	31, // 42: ipcd.v1.ConsumeRequest.credit:type_name -> ipcd.v1.Credit
+	32, // 43: ipcd.v1.ConsumeRequest.settlements:type_name -> ipcd.v1.Settlements
+	33, // 44: ipcd.v1.ConsumeRequest.drain:type_name -> ipcd.v1.Drain
+	42, // 45: ipcd.v1.ConsumeOpen.selector:type_name -> ipcd.v1.Selector
+	40, // 46: ipcd.v1.ConsumeOpen.lease:type_name -> google.protobuf.Duration
+	0,  // 47: ipcd.v1.ConsumeOpen.settle_mode:type_name -> ipcd.v1.SettleMode
+	7,  // 48: ipcd.v1.Settlements.settlements:type_name -> ipcd.v1.Settlement
+	36, // 49: ipcd.v1.ConsumeResponse.deliveries:type_name -> ipcd.v1.Deliveries
+	37, // 50: ipcd.v1.ConsumeResponse.settle_results:type_name -> ipcd.v1.SettleResults
+	38, // 51: ipcd.v1.ConsumeResponse.drained:type_name -> ipcd.v1.Drained
+	35, // 52: ipcd.v1.ConsumeResponse.opened:type_name -> ipcd.v1.ConsumeOpened
+	40, // 53: ipcd.v1.ConsumeOpened.lease:type_name -> google.protobuf.Duration
+	43, // 54: ipcd.v1.Deliveries.deliveries:type_name -> ipcd.v1.Delivery
+	16, // 55: ipcd.v1.SettleResults.failures:type_name -> ipcd.v1.SettleFailure
+	17, // 56: ipcd.v1.SettleResults.touched:type_name -> ipcd.v1.TouchedLease
+	1,  // 57: ipcd.v1.MessageService.Send:input_type -> ipcd.v1.SendRequest
+	5,  // 58: ipcd.v1.MessageService.Receive:input_type -> ipcd.v1.ReceiveRequest
+	14, // 59: ipcd.v1.MessageService.Settle:input_type -> ipcd.v1.SettleRequest
+	18, // 60: ipcd.v1.MessageService.Transact:input_type -> ipcd.v1.TransactRequest
+	21, // 61: ipcd.v1.MessageService.Peek:input_type -> ipcd.v1.PeekRequest
+	24, // 62: ipcd.v1.MessageService.SendStream:input_type -> ipcd.v1.SendStreamRequest
+	29, // 63: ipcd.v1.MessageService.Consume:input_type -> ipcd.v1.ConsumeRequest
+	2,  // 64: ipcd.v1.MessageService.Send:output_type -> ipcd.v1.SendResponse
+	6,  // 65: ipcd.v1.MessageService.Receive:output_type -> ipcd.v1.ReceiveResponse
+	15, // 66: ipcd.v1.MessageService.Settle:output_type -> ipcd.v1.SettleResponse
+	20, // 67: ipcd.v1.MessageService.Transact:output_type -> ipcd.v1.TransactResponse
+	22, // 68: ipcd.v1.MessageService.Peek:output_type -> ipcd.v1.PeekResponse
+	27, // 69: ipcd.v1.MessageService.SendStream:output_type -> ipcd.v1.SendStreamResponse
+	34, // 70: ipcd.v1.MessageService.Consume:output_type -> ipcd.v1.ConsumeResponse
+	64, // [64:71] is the sub-list for method output_type
+	57, // [57:64] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_ipcd_v1_message_service_proto_init() }
@@ -2730,21 +2928,21 @@ func file_ipcd_v1_message_service_proto_init() {
 		(*Settlement_Release)(nil),
 		(*Settlement_Bury)(nil),
 	}
-	file_ipcd_v1_message_service_proto_msgTypes[20].OneofWrappers = []any{
+	file_ipcd_v1_message_service_proto_msgTypes[23].OneofWrappers = []any{
 		(*SendStreamRequest_Open)(nil),
 		(*SendStreamRequest_Batch)(nil),
 	}
-	file_ipcd_v1_message_service_proto_msgTypes[24].OneofWrappers = []any{
+	file_ipcd_v1_message_service_proto_msgTypes[27].OneofWrappers = []any{
 		(*BatchResult_Stored)(nil),
 		(*BatchResult_Error)(nil),
 	}
-	file_ipcd_v1_message_service_proto_msgTypes[25].OneofWrappers = []any{
+	file_ipcd_v1_message_service_proto_msgTypes[28].OneofWrappers = []any{
 		(*ConsumeRequest_Open)(nil),
 		(*ConsumeRequest_Credit)(nil),
 		(*ConsumeRequest_Settlements)(nil),
 		(*ConsumeRequest_Drain)(nil),
 	}
-	file_ipcd_v1_message_service_proto_msgTypes[30].OneofWrappers = []any{
+	file_ipcd_v1_message_service_proto_msgTypes[33].OneofWrappers = []any{
 		(*ConsumeResponse_Deliveries)(nil),
 		(*ConsumeResponse_SettleResults)(nil),
 		(*ConsumeResponse_Drained)(nil),
@@ -2756,7 +2954,7 @@ func file_ipcd_v1_message_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ipcd_v1_message_service_proto_rawDesc), len(file_ipcd_v1_message_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   35,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

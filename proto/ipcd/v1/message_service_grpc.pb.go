@@ -22,6 +22,7 @@ const (
 	MessageService_Send_FullMethodName       = "/ipcd.v1.MessageService/Send"
 	MessageService_Receive_FullMethodName    = "/ipcd.v1.MessageService/Receive"
 	MessageService_Settle_FullMethodName     = "/ipcd.v1.MessageService/Settle"
+	MessageService_Transact_FullMethodName   = "/ipcd.v1.MessageService/Transact"
 	MessageService_Peek_FullMethodName       = "/ipcd.v1.MessageService/Peek"
 	MessageService_SendStream_FullMethodName = "/ipcd.v1.MessageService/SendStream"
 	MessageService_Consume_FullMethodName    = "/ipcd.v1.MessageService/Consume"
@@ -39,10 +40,14 @@ type MessageServiceClient interface {
 	Receive(ctx context.Context, in *ReceiveRequest, opts ...grpc.CallOption) (*ReceiveResponse, error)
 	// Settle ends, prolongs or gives back leases, each for itself.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
+	// Transact sends and acks over any queues: all of it is done, or nothing, also across a crash. It never
+	// waits for room. An error names what was in the way by its index, which counts sends and then receipts.
+	Transact(ctx context.Context, in *TransactRequest, opts ...grpc.CallOption) (*TransactResponse, error)
 	// Peek shows messages and changes nothing.
 	Peek(ctx context.Context, in *PeekRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeekResponse], error)
 	// SendStream stores batches one after the other without waiting for each answer. Where the stream ends
-	// with SHUTTING_DOWN or OUTCOME_UNKNOWN, every batch that was stored has been answered before.
+	// with SHUTTING_DOWN or OUTCOME_UNKNOWN, every batch that was stored has been answered before. Where it
+	// ends with UNHEALTHY, batches without an answer may or may not have been stored.
 	SendStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SendStreamRequest, SendStreamResponse], error)
 	// Consume hands out messages as long as there is credit, and takes settlements on the same stream.
 	Consume(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConsumeRequest, ConsumeResponse], error)
@@ -80,6 +85,16 @@ func (c *messageServiceClient) Settle(ctx context.Context, in *SettleRequest, op
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SettleResponse)
 	err := c.cc.Invoke(ctx, MessageService_Settle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *messageServiceClient) Transact(ctx context.Context, in *TransactRequest, opts ...grpc.CallOption) (*TransactResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TransactResponse)
+	err := c.cc.Invoke(ctx, MessageService_Transact_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -143,10 +158,14 @@ type MessageServiceServer interface {
 	Receive(context.Context, *ReceiveRequest) (*ReceiveResponse, error)
 	// Settle ends, prolongs or gives back leases, each for itself.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
+	// Transact sends and acks over any queues: all of it is done, or nothing, also across a crash. It never
+	// waits for room. An error names what was in the way by its index, which counts sends and then receipts.
+	Transact(context.Context, *TransactRequest) (*TransactResponse, error)
 	// Peek shows messages and changes nothing.
 	Peek(*PeekRequest, grpc.ServerStreamingServer[PeekResponse]) error
 	// SendStream stores batches one after the other without waiting for each answer. Where the stream ends
-	// with SHUTTING_DOWN or OUTCOME_UNKNOWN, every batch that was stored has been answered before.
+	// with SHUTTING_DOWN or OUTCOME_UNKNOWN, every batch that was stored has been answered before. Where it
+	// ends with UNHEALTHY, batches without an answer may or may not have been stored.
 	SendStream(grpc.BidiStreamingServer[SendStreamRequest, SendStreamResponse]) error
 	// Consume hands out messages as long as there is credit, and takes settlements on the same stream.
 	Consume(grpc.BidiStreamingServer[ConsumeRequest, ConsumeResponse]) error
@@ -168,6 +187,9 @@ func (UnimplementedMessageServiceServer) Receive(context.Context, *ReceiveReques
 }
 func (UnimplementedMessageServiceServer) Settle(context.Context, *SettleRequest) (*SettleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Settle not implemented")
+}
+func (UnimplementedMessageServiceServer) Transact(context.Context, *TransactRequest) (*TransactResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Transact not implemented")
 }
 func (UnimplementedMessageServiceServer) Peek(*PeekRequest, grpc.ServerStreamingServer[PeekResponse]) error {
 	return status.Error(codes.Unimplemented, "method Peek not implemented")
@@ -253,6 +275,24 @@ func _MessageService_Settle_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MessageService_Transact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TransactRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).Transact(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_Transact_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).Transact(ctx, req.(*TransactRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MessageService_Peek_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(PeekRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -296,6 +336,10 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Settle",
 			Handler:    _MessageService_Settle_Handler,
+		},
+		{
+			MethodName: "Transact",
+			Handler:    _MessageService_Transact_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

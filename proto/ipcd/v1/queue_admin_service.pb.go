@@ -84,8 +84,9 @@ func (OverflowPolicy) EnumDescriptor() ([]byte, []int) {
 type Durability int32
 
 const (
+	// In a request: the default, JOURNAL.
 	Durability_DURABILITY_UNSPECIFIED Durability = 0
-	// Everything that was acknowledged.
+	// Everything that was acknowledged: an answer comes once it is on disk.
 	Durability_DURABILITY_JOURNAL Durability = 1
 	// Nothing but the queue's definition.
 	Durability_DURABILITY_MEMORY Durability = 2

@@ -9,6 +9,7 @@ package ipcdv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -73,8 +74,9 @@ type GetInfoResponse struct {
 	Messages uint64 `protobuf:"varint,8,opt,name=messages,proto3" json:"messages,omitempty"`
 	Bytes    uint64 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// How the daemon sees the caller.
-	Caller        *Caller `protobuf:"bytes,10,opt,name=caller,proto3" json:"caller,omitempty"`
-	GoVersion     string  `protobuf:"bytes,11,opt,name=go_version,json=goVersion,proto3" json:"go_version,omitempty"`
+	Caller        *Caller  `protobuf:"bytes,10,opt,name=caller,proto3" json:"caller,omitempty"`
+	GoVersion     string   `protobuf:"bytes,11,opt,name=go_version,json=goVersion,proto3" json:"go_version,omitempty"`
+	Storage       *Storage `protobuf:"bytes,12,opt,name=storage,proto3" json:"storage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,6 +188,158 @@ func (x *GetInfoResponse) GetGoVersion() string {
 	return ""
 }
 
+func (x *GetInfoResponse) GetStorage() *Storage {
+	if x != nil {
+		return x.Storage
+	}
+	return nil
+}
+
+// Storage is how the journal fares.
+type Storage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// There is a journal. Without one every queue's durability is `memory`, and all below is 0.
+	Durable bool `protobuf:"varint,1,opt,name=durable,proto3" json:"durable,omitempty"`
+	// Files that hold records.
+	Segments uint32 `protobuf:"varint,2,opt,name=segments,proto3" json:"segments,omitempty"`
+	// Of records, those that are no longer needed included.
+	UsedBytes uint64 `protobuf:"varint,3,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"`
+	// Of all files.
+	DiskBytes uint64 `protobuf:"varint,4,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// Of records that are needed.
+	LiveBytes uint64 `protobuf:"varint,5,opt,name=live_bytes,json=liveBytes,proto3" json:"live_bytes,omitempty"`
+	// Of messages in memory.
+	MemoryBytes uint64 `protobuf:"varint,6,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// Groups of records made durable together, since the daemon started.
+	CommitsTotal uint64 `protobuf:"varint,7,opt,name=commits_total,json=commitsTotal,proto3" json:"commits_total,omitempty"`
+	// Spent in all syncs, since the daemon started.
+	SyncTimeTotal *durationpb.Duration `protobuf:"bytes,8,opt,name=sync_time_total,json=syncTimeTotal,proto3" json:"sync_time_total,omitempty"`
+	// The longest sync.
+	SyncTimeMax *durationpb.Duration `protobuf:"bytes,9,opt,name=sync_time_max,json=syncTimeMax,proto3" json:"sync_time_max,omitempty"`
+	// Sends are refused with DISK_FULL.
+	Full bool `protobuf:"varint,10,opt,name=full,proto3" json:"full,omitempty"`
+	// How many queues are read-only because the journal is damaged.
+	Damaged uint32 `protobuf:"varint,11,opt,name=damaged,proto3" json:"damaged,omitempty"`
+	// Those of them that the caller may look at.
+	DamagedQueues []string `protobuf:"bytes,12,rep,name=damaged_queues,json=damagedQueues,proto3" json:"damaged_queues,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Storage) Reset() {
+	*x = Storage{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Storage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Storage) ProtoMessage() {}
+
+func (x *Storage) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Storage.ProtoReflect.Descriptor instead.
+func (*Storage) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Storage) GetDurable() bool {
+	if x != nil {
+		return x.Durable
+	}
+	return false
+}
+
+func (x *Storage) GetSegments() uint32 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
+func (x *Storage) GetUsedBytes() uint64 {
+	if x != nil {
+		return x.UsedBytes
+	}
+	return 0
+}
+
+func (x *Storage) GetDiskBytes() uint64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *Storage) GetLiveBytes() uint64 {
+	if x != nil {
+		return x.LiveBytes
+	}
+	return 0
+}
+
+func (x *Storage) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Storage) GetCommitsTotal() uint64 {
+	if x != nil {
+		return x.CommitsTotal
+	}
+	return 0
+}
+
+func (x *Storage) GetSyncTimeTotal() *durationpb.Duration {
+	if x != nil {
+		return x.SyncTimeTotal
+	}
+	return nil
+}
+
+func (x *Storage) GetSyncTimeMax() *durationpb.Duration {
+	if x != nil {
+		return x.SyncTimeMax
+	}
+	return nil
+}
+
+func (x *Storage) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
+func (x *Storage) GetDamaged() uint32 {
+	if x != nil {
+		return x.Damaged
+	}
+	return 0
+}
+
+func (x *Storage) GetDamagedQueues() []string {
+	if x != nil {
+		return x.DamagedQueues
+	}
+	return nil
+}
+
 // Caller is an identity as the daemon established it.
 type Caller struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -201,7 +355,7 @@ type Caller struct {
 
 func (x *Caller) Reset() {
 	*x = Caller{}
-	mi := &file_ipcd_v1_system_service_proto_msgTypes[2]
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -213,7 +367,7 @@ func (x *Caller) String() string {
 func (*Caller) ProtoMessage() {}
 
 func (x *Caller) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_system_service_proto_msgTypes[2]
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -226,7 +380,7 @@ func (x *Caller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Caller.ProtoReflect.Descriptor instead.
 func (*Caller) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{2}
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Caller) GetKind() string {
@@ -264,12 +418,110 @@ func (x *Caller) GetPid() int32 {
 	return 0
 }
 
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{4}
+}
+
+type BackupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The archive's next bytes, at most 1 MiB.
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// How much of the journal has been handed out, and how much there is.
+	DoneBytes     int64 `protobuf:"varint,2,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
+	TotalBytes    int64 `protobuf:"varint,3,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupResponse) Reset() {
+	*x = BackupResponse{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupResponse) ProtoMessage() {}
+
+func (x *BackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
+func (*BackupResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BackupResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *BackupResponse) GetDoneBytes() int64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *BackupResponse) GetTotalBytes() int64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
 var File_ipcd_v1_system_service_proto protoreflect.FileDescriptor
 
 const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1cipcd/v1/system_service.proto\x12\aipcd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xe1\x02\n" +
+	"\x1cipcd/v1/system_service.proto\x12\aipcd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
+	"\x0eGetInfoRequest\"\x8d\x03\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x10\n" +
@@ -284,15 +536,41 @@ const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"\x06caller\x18\n" +
 	" \x01(\v2\x0f.ipcd.v1.CallerR\x06caller\x12\x1d\n" +
 	"\n" +
-	"go_version\x18\v \x01(\tR\tgoVersion\"j\n" +
+	"go_version\x18\v \x01(\tR\tgoVersion\x12*\n" +
+	"\astorage\x18\f \x01(\v2\x10.ipcd.v1.StorageR\astorage\"\xbb\x03\n" +
+	"\aStorage\x12\x18\n" +
+	"\adurable\x18\x01 \x01(\bR\adurable\x12\x1a\n" +
+	"\bsegments\x18\x02 \x01(\rR\bsegments\x12\x1d\n" +
+	"\n" +
+	"used_bytes\x18\x03 \x01(\x04R\tusedBytes\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x04 \x01(\x04R\tdiskBytes\x12\x1d\n" +
+	"\n" +
+	"live_bytes\x18\x05 \x01(\x04R\tliveBytes\x12!\n" +
+	"\fmemory_bytes\x18\x06 \x01(\x04R\vmemoryBytes\x12#\n" +
+	"\rcommits_total\x18\a \x01(\x04R\fcommitsTotal\x12A\n" +
+	"\x0fsync_time_total\x18\b \x01(\v2\x19.google.protobuf.DurationR\rsyncTimeTotal\x12=\n" +
+	"\rsync_time_max\x18\t \x01(\v2\x19.google.protobuf.DurationR\vsyncTimeMax\x12\x12\n" +
+	"\x04full\x18\n" +
+	" \x01(\bR\x04full\x12\x18\n" +
+	"\adamaged\x18\v \x01(\rR\adamaged\x12%\n" +
+	"\x0edamaged_queues\x18\f \x03(\tR\rdamagedQueues\"j\n" +
 	"\x06Caller\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x16\n" +
 	"\x06groups\x18\x04 \x03(\rR\x06groups\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\x05R\x03pid2M\n" +
+	"\x03pid\x18\x05 \x01(\x05R\x03pid\"\x0f\n" +
+	"\rBackupRequest\"d\n" +
+	"\x0eBackupResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\x02 \x01(\x03R\tdoneBytes\x12\x1f\n" +
+	"\vtotal_bytes\x18\x03 \x01(\x03R\n" +
+	"totalBytes2\x8a\x01\n" +
 	"\rSystemService\x12<\n" +
-	"\aGetInfo\x12\x17.ipcd.v1.GetInfoRequest\x1a\x18.ipcd.v1.GetInfoResponseB+Z)github.com/ipcd/ipcd/proto/ipcd/v1;ipcdv1b\x06proto3"
+	"\aGetInfo\x12\x17.ipcd.v1.GetInfoRequest\x1a\x18.ipcd.v1.GetInfoResponse\x12;\n" +
+	"\x06Backup\x12\x16.ipcd.v1.BackupRequest\x1a\x17.ipcd.v1.BackupResponse0\x01B+Z)github.com/ipcd/ipcd/proto/ipcd/v1;ipcdv1b\x06proto3"
 
 var (
 	file_ipcd_v1_system_service_proto_rawDescOnce sync.Once
@@ -306,23 +584,32 @@ func file_ipcd_v1_system_service_proto_rawDescGZIP() []byte {
 	return file_ipcd_v1_system_service_proto_rawDescData
 }
 
-var file_ipcd_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_ipcd_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_ipcd_v1_system_service_proto_goTypes = []any{
 	(*GetInfoRequest)(nil),        // 0: ipcd.v1.GetInfoRequest
 	(*GetInfoResponse)(nil),       // 1: ipcd.v1.GetInfoResponse
-	(*Caller)(nil),                // 2: ipcd.v1.Caller
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*Storage)(nil),               // 2: ipcd.v1.Storage
+	(*Caller)(nil),                // 3: ipcd.v1.Caller
+	(*BackupRequest)(nil),         // 4: ipcd.v1.BackupRequest
+	(*BackupResponse)(nil),        // 5: ipcd.v1.BackupResponse
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
 }
 var file_ipcd_v1_system_service_proto_depIdxs = []int32{
-	3, // 0: ipcd.v1.GetInfoResponse.start_time:type_name -> google.protobuf.Timestamp
-	2, // 1: ipcd.v1.GetInfoResponse.caller:type_name -> ipcd.v1.Caller
-	0, // 2: ipcd.v1.SystemService.GetInfo:input_type -> ipcd.v1.GetInfoRequest
-	1, // 3: ipcd.v1.SystemService.GetInfo:output_type -> ipcd.v1.GetInfoResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	6, // 0: ipcd.v1.GetInfoResponse.start_time:type_name -> google.protobuf.Timestamp
+	3, // 1: ipcd.v1.GetInfoResponse.caller:type_name -> ipcd.v1.Caller
+	2, // 2: ipcd.v1.GetInfoResponse.storage:type_name -> ipcd.v1.Storage
+	7, // 3: ipcd.v1.Storage.sync_time_total:type_name -> google.protobuf.Duration
+	7, // 4: ipcd.v1.Storage.sync_time_max:type_name -> google.protobuf.Duration
+	0, // 5: ipcd.v1.SystemService.GetInfo:input_type -> ipcd.v1.GetInfoRequest
+	4, // 6: ipcd.v1.SystemService.Backup:input_type -> ipcd.v1.BackupRequest
+	1, // 7: ipcd.v1.SystemService.GetInfo:output_type -> ipcd.v1.GetInfoResponse
+	5, // 8: ipcd.v1.SystemService.Backup:output_type -> ipcd.v1.BackupResponse
+	7, // [7:9] is the sub-list for method output_type
+	5, // [5:7] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_ipcd_v1_system_service_proto_init() }
@@ -336,7 +623,7 @@ func file_ipcd_v1_system_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ipcd_v1_system_service_proto_rawDesc), len(file_ipcd_v1_system_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

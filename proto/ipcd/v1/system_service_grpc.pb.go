@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	SystemService_GetInfo_FullMethodName = "/ipcd.v1.SystemService/GetInfo"
+	SystemService_Backup_FullMethodName  = "/ipcd.v1.SystemService/Backup"
 )
 
 // SystemServiceClient is the client API for SystemService service.
@@ -29,6 +30,13 @@ const (
 // SystemService tells about the daemon itself.
 type SystemServiceClient interface {
 	GetInfo(ctx context.Context, in *GetInfoRequest, opts ...grpc.CallOption) (*GetInfoResponse, error)
+	// Backup hands out a consistent copy of the journal: what was acknowledged before the call is in it. Only
+	// root and the daemon's user may.
+	//
+	// The data is a tar archive: the journal's files under "journal/", and at last MANIFEST.json, an object of
+	// format (1), instance, version, created_at (RFC 3339), total_bytes, and files, a list of name, size and
+	// sha256 (hexadecimal). An archive without its manifest was cut off.
+	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error)
 }
 
 type systemServiceClient struct {
@@ -49,6 +57,25 @@ func (c *systemServiceClient) GetInfo(ctx context.Context, in *GetInfoRequest, o
 	return out, nil
 }
 
+func (c *systemServiceClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SystemService_ServiceDesc.Streams[0], SystemService_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SystemService_BackupClient = grpc.ServerStreamingClient[BackupResponse]
+
 // SystemServiceServer is the server API for SystemService service.
 // All implementations must embed UnimplementedSystemServiceServer
 // for forward compatibility.
@@ -56,6 +83,13 @@ func (c *systemServiceClient) GetInfo(ctx context.Context, in *GetInfoRequest, o
 // SystemService tells about the daemon itself.
 type SystemServiceServer interface {
 	GetInfo(context.Context, *GetInfoRequest) (*GetInfoResponse, error)
+	// Backup hands out a consistent copy of the journal: what was acknowledged before the call is in it. Only
+	// root and the daemon's user may.
+	//
+	// The data is a tar archive: the journal's files under "journal/", and at last MANIFEST.json, an object of
+	// format (1), instance, version, created_at (RFC 3339), total_bytes, and files, a list of name, size and
+	// sha256 (hexadecimal). An archive without its manifest was cut off.
+	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error
 	mustEmbedUnimplementedSystemServiceServer()
 }
 
@@ -68,6 +102,9 @@ type UnimplementedSystemServiceServer struct{}
 
 func (UnimplementedSystemServiceServer) GetInfo(context.Context, *GetInfoRequest) (*GetInfoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetInfo not implemented")
+}
+func (UnimplementedSystemServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
 }
 func (UnimplementedSystemServiceServer) mustEmbedUnimplementedSystemServiceServer() {}
 func (UnimplementedSystemServiceServer) testEmbeddedByValue()                       {}
@@ -108,6 +145,17 @@ func _SystemService_GetInfo_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SystemService_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SystemServiceServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SystemService_BackupServer = grpc.ServerStreamingServer[BackupResponse]
+
 // SystemService_ServiceDesc is the grpc.ServiceDesc for SystemService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -120,6 +168,12 @@ var SystemService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SystemService_GetInfo_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Backup",
+			Handler:       _SystemService_Backup_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "ipcd/v1/system_service.proto",
 }

@@ -1,0 +1,60 @@
+package broker
+
+import (
+	"context"
+	"io"
+
+	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+// Backup hands out a consistent copy of the journal as of now, file by file: what was acknowledged before the call is
+// in it. total is the sum of all sizes. Only root and the daemon's user may.
+func (b *Broker) Backup(ctx context.Context, id identity.Identity, file func(name string, size, total int64, content io.Reader) error) error {
+	if !b.isAdmin(id) {
+		return reason.New(reason.AccessDenied, "%v may not take a backup: only root and the daemon's user may", id)
+	}
+	if b.journal == nil {
+		return reason.New(reason.Unimplemented, "this daemon has no journal: there is nothing to back up")
+	}
+	total := b.journal.Stats().UsedBytes
+	return b.journal.Backup(func(name string, size int64, content io.Reader) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return file(name, size, total, content)
+	})
+}
+
+// Storage is how the journal fares.
+type Storage struct {
+	Durable      bool     // there is a journal
+	Segments     int      // files that hold records
+	UsedBytes    int64    // of records, those that are no longer needed included
+	DiskBytes    int64    // of all files
+	LiveBytes    int64    // of records that are needed, about
+	MemoryBytes  int64    // of messages in memory, about
+	Commits      uint64   // groups of records made durable together
+	SyncNanos    uint64   // time spent in all syncs
+	SyncMaxNanos uint64   // longest sync
+	Full         bool     // sends are refused: no room on disk
+	Damaged      []string // queues that are read-only because the journal is damaged
+}
+
+// Storage tells how the journal fares.
+func (b *Broker) Storage() Storage {
+	s := Storage{MemoryBytes: b.totals.memory.Load()}
+	if b.journal == nil {
+		return s
+	}
+	j := b.journal.Stats()
+	s.Durable, s.LiveBytes = true, b.totals.live.Load()
+	s.Segments, s.UsedBytes, s.DiskBytes = j.Segments, j.UsedBytes, j.DiskBytes
+	s.Commits, s.SyncNanos, s.SyncMaxNanos, s.Full = uint64(j.Commits), uint64(j.SyncTime), uint64(j.SyncTimeMax), j.Full
+	for _, q := range b.all() {
+		if q.damaged.Load() != nil {
+			s.Damaged = append(s.Damaged, q.name)
+		}
+	}
+	return s
+}

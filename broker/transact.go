@@ -1,0 +1,270 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
+)
+
+// TransactRequest is sends and acks over any queues: all are done or none.
+type TransactRequest struct {
+	Sends []TransactSend
+	Acks  []queue.Receipt
+	// As in SendRequest, for all sends together. A repeat is recognised by its sends.
+	Producer string
+	Batch    uint64
+	Instance string
+}
+
+// TransactSend is messages for one queue. Several for the same queue are stored in order.
+type TransactSend struct {
+	Queue    string
+	Messages []queue.Message
+}
+
+// part is what a transaction does with one queue.
+type part struct {
+	s     *served
+	sends []int // places in the request
+	acks  []int
+	batch queue.Batch
+	// What the acks free.
+	freedMessages, freedBytes int64
+	stored                    queue.Stored
+}
+
+// Transact does all of it or nothing. It never waits for room. Stored has an element for each of the sends.
+// An error says by its Queue, and its Index, what was in the way: the index counts sends and then acks.
+func (b *Broker) Transact(ctx context.Context, id identity.Identity, r TransactRequest) ([]queue.Stored, error) {
+	parts, err := b.plan(id, &r)
+	if err != nil {
+		return nil, err
+	}
+	total, count := int64(0), len(r.Acks)
+	for _, p := range parts {
+		total += totalBytes(p.batch.Messages)
+		count += len(p.batch.Messages)
+	}
+	if err := b.admit(ctx, parts[0].s, count, total); err != nil {
+		return nil, err
+	}
+	for i, p := range parts {
+		p.s.mu.Lock()
+		if i > 0 {
+			p.s.joined = parts[0].s // all records are one frame
+		}
+	}
+	stored, err := b.transactLocked(parts, &r)
+	var ticket Ticket
+	for _, p := range parts {
+		ticket = max(ticket, p.s.last)
+	}
+	for _, p := range slices.Backward(parts) {
+		p.s.joined = nil
+		p.s.mu.Unlock()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return stored, b.Await(ctx, ticket)
+}
+
+// plan sorts a transaction by queue, in the order of their ids.
+func (b *Broker) plan(id identity.Identity, r *TransactRequest) ([]*part, error) {
+	messages := 0
+	bytes := int64(0)
+	for i := range r.Sends {
+		messages += len(r.Sends[i].Messages)
+		bytes += totalBytes(r.Sends[i].Messages)
+	}
+	switch {
+	case len(r.Sends)+len(r.Acks) == 0:
+		return nil, reason.Invalid("sends", "a transaction of nothing: it must have sends or receipts")
+	case len(r.Sends) > limits.BatchMessages || messages > limits.BatchMessages:
+		return nil, reason.Invalid("sends", "a transaction of %d messages in %d sends: it may have %d", messages, len(r.Sends), limits.BatchMessages)
+	case bytes > limits.BatchBytes:
+		return nil, reason.Invalid("sends", "a transaction of %d bytes: it may have %d", bytes, limits.BatchBytes)
+	case len(r.Acks) > limits.SettlementsPerFrame:
+		return nil, reason.Invalid("receipts", "a transaction of %d acks: it may have %d", len(r.Acks), limits.SettlementsPerFrame)
+	}
+	byID := map[uint64]*part{}
+	join := func(s *served) *part {
+		p := byID[s.id]
+		if p == nil {
+			p = &part{s: s, batch: queue.Batch{Producer: r.Producer, Number: r.Batch}}
+			byID[s.id] = p
+		}
+		return p
+	}
+	for i := range r.Sends {
+		s, err := b.find(id, r.Sends[i].Queue, send)
+		if err != nil {
+			return nil, at(err, i)
+		}
+		if len(r.Sends[i].Messages) == 0 {
+			return nil, at(reason.Invalid("sends", "a send of no messages").On(s.name), i)
+		}
+		p := join(s)
+		p.sends = append(p.sends, i)
+		p.batch.Messages = append(p.batch.Messages, r.Sends[i].Messages...)
+	}
+	for i, receipt := range r.Acks {
+		b.mu.RLock()
+		s := b.byID[receipt.Queue]
+		b.mu.RUnlock()
+		if s == nil {
+			return nil, at(reason.New(reason.StaleReceipt, "receipt %v is of a queue that is not there (any more)", receipt), len(r.Sends)+i)
+		}
+		if err := b.check(id, s, receive); err != nil {
+			return nil, at(err, len(r.Sends)+i)
+		}
+		p := join(s)
+		p.acks = append(p.acks, i)
+	}
+	parts := make([]*part, 0, len(byID))
+	for _, p := range byID {
+		if len(parts) > 0 && p.s.durable != parts[0].s.durable {
+			return nil, reason.New(reason.DurabilityMismatch, "a transaction over %s and %s: one is a journal queue and one a memory queue; use one kind", parts[0].s.name, p.s.name)
+		}
+		parts = append(parts, p)
+	}
+	slices.SortFunc(parts, func(a, b *part) int { return cmp.Compare(a.s.id, b.s.id) })
+	return parts, nil
+}
+
+// at puts the place in the request into an error.
+func at(err error, index int) error {
+	if e, ok := err.(*reason.Error); ok {
+		return e.At(index)
+	}
+	return err
+}
+
+// transactLocked decides under the locks of all its queues: first it looks whether everything can be done.
+func (b *Broker) transactLocked(parts []*part, r *TransactRequest) ([]queue.Stored, error) {
+	now := b.now()
+	repeated := 0
+	sending := 0
+	for _, p := range parts {
+		if err := p.s.goneLocked(); err != nil {
+			return nil, err
+		}
+		if len(p.sends) == 0 {
+			continue
+		}
+		sending++
+		stored, ok, err := p.s.q.Repeat(r.Producer, r.Batch)
+		if err != nil {
+			return nil, at(on(p.s, err), p.sends[0])
+		}
+		if ok {
+			p.stored = stored
+			repeated++
+		}
+	}
+	if repeated > 0 {
+		if repeated < sending {
+			return nil, reason.New(reason.StaleBatch, "batch %d of producer %q was used before, for other sends", r.Batch, r.Producer)
+		}
+		return split(parts, r), nil
+	}
+	for _, p := range parts {
+		if err := p.checkLocked(now, r); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range parts {
+		if err := p.doLocked(now, r); err != nil {
+			// It was just said to be possible: memory and journal would part company.
+			err = reason.New(reason.Internal, "a transaction could not be completed: %v", err).On(p.s.name)
+			b.fail(err)
+			return nil, err
+		}
+	}
+	for _, p := range parts {
+		p.s.publishLocked()
+	}
+	for _, p := range parts {
+		p.s.revoked++
+		p.s.afterLocked(now)
+	}
+	return split(parts, r), nil
+}
+
+// checkLocked says what is in the way of a part.
+func (p *part) checkLocked(now queue.Instant, r *TransactRequest) error {
+	s := p.s
+	if r.Instance != "" && r.Instance != s.b.instance && !s.durable {
+		return reason.New(reason.OutcomeUnknown, "the transaction was first sent before the daemon was started anew: whether it was done then is not known").On(s.name)
+	}
+	seen := make(map[queue.Receipt]bool, len(p.acks))
+	for _, i := range p.acks {
+		charge, err := s.q.CheckAck(r.Acks[i])
+		if err == nil && seen[r.Acks[i]] {
+			err = reason.New(reason.StaleReceipt, "receipt %v comes twice in the transaction", r.Acks[i])
+		}
+		if err != nil {
+			return at(on(s, err), len(r.Sends)+i)
+		}
+		seen[r.Acks[i]] = true
+		p.freedMessages++
+		p.freedBytes += charge
+	}
+	if len(p.sends) == 0 {
+		return nil
+	}
+	if s.q.Settings().Overflow == queue.Block && s.blocked.len > 0 {
+		return at(reason.New(reason.QueueFull, "%d senders wait for room already: try again later", s.blocked.len).Retry(fullRetry).On(s.name), p.sends[0])
+	}
+	if err := s.q.CheckSend(now, p.batch, p.freedMessages, p.freedBytes); err != nil {
+		return at(on(s, err), p.sends[0])
+	}
+	return nil
+}
+
+func (p *part) doLocked(now queue.Instant, r *TransactRequest) error {
+	s := p.s
+	if len(p.acks) > 0 {
+		t := s.q.Begin(now, nil)
+		for _, i := range p.acks {
+			if err := t.Ack(r.Acks[i]); err != nil {
+				return err
+			}
+		}
+		t.End()
+	}
+	if len(p.sends) > 0 {
+		stored, err := s.storeLocked(now, p.batch)
+		if err != nil {
+			return err
+		}
+		p.stored = stored
+	}
+	return nil
+}
+
+// split tells for each send what was stored of it.
+func split(parts []*part, r *TransactRequest) []queue.Stored {
+	out := make([]queue.Stored, len(r.Sends))
+	for _, p := range parts {
+		first, index := p.stored.First, 0
+		duplicates := p.stored.Duplicates
+		for _, i := range p.sends {
+			n := len(r.Sends[i].Messages)
+			o := &out[i]
+			o.First, o.Count, o.SentAt = first, n, p.stored.SentAt
+			for len(duplicates) > 0 && duplicates[0].Index < index+n {
+				o.Duplicates = append(o.Duplicates, queue.Duplicate{Index: duplicates[0].Index - index, Sequence: duplicates[0].Sequence})
+				duplicates = duplicates[1:]
+			}
+			first += uint64(n - len(o.Duplicates))
+			index += n
+		}
+	}
+	return out
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ipcd/ipcd/broker/queue"
+)
+
+// outputFlag is -o: one of some words.
+type outputFlag struct {
+	words []string
+	word  string
+}
+
+func (f *outputFlag) add(c *cobra.Command) {
+	c.Flags().VarP(f, "output", "o", strings.Join(f.words, "|"))
+}
+
+// Set reads the flag's value.
+func (f *outputFlag) Set(s string) error {
+	if !slices.Contains(f.words, s) {
+		return fmt.Errorf("%.40q: it may be %s", s, strings.Join(f.words, ", "))
+	}
+	f.word = s
+	return nil
+}
+
+// String is the flag's value.
+func (f *outputFlag) String() string { return f.word }
+
+// Type is what the help calls it.
+func (f *outputFlag) Type() string { return "format" }
+
+// statesFlag is --state: states of messages, or all.
+type statesFlag struct{ states []queue.State }
+
+var allStates = []queue.State{queue.Ready, queue.Delayed, queue.Leased, queue.Buried}
+
+// Set reads the flag's value.
+func (f *statesFlag) Set(s string) error {
+	if s == "all" {
+		f.states = allStates
+		return nil
+	}
+	at := slices.IndexFunc(allStates, func(state queue.State) bool { return state.String() == s })
+	if at < 0 {
+		return fmt.Errorf("%.40q: it may be ready, delayed, leased, buried or all", s)
+	}
+	f.states = allStates[at : at+1]
+	return nil
+}
+
+// String is the flag's value.
+func (f *statesFlag) String() string {
+	switch len(f.states) {
+	case 0:
+		return ""
+	case 1:
+		return f.states[0].String()
+	}
+	return "all"
+}
+
+// Type is what the help calls it.
+func (f *statesFlag) Type() string { return "state" }
+
+// typeFlag is --type: a message's type.
+type typeFlag struct{ selector queue.Selector }
+
+// Set reads the flag's value.
+func (f *typeFlag) Set(s string) error {
+	t, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || t <= 0 {
+		return fmt.Errorf("%.40q is no type: write 1 to %d", s, int64(math.MaxInt64))
+	}
+	f.selector = queue.Selector{Kind: queue.TypeIs, Type: t}
+	return nil
+}
+
+// String is the flag's value.
+func (f *typeFlag) String() string {
+	if f.selector.Kind == queue.Any {
+		return ""
+	}
+	return f.selector.String()
+}
+
+// Type is what the help calls it.
+func (f *typeFlag) Type() string { return "N" }
+
+// countFlag is how many of something, 0 for all.
+type countFlag struct{ n int }
+
+// Set reads the flag's value.
+func (f *countFlag) Set(s string) error {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return fmt.Errorf("%.40q is no count: write 1 to %d, or 0 for all", s, math.MaxInt32)
+	}
+	f.n = int(n)
+	return nil
+}
+
+// String is the flag's value.
+func (f *countFlag) String() string { return strconv.Itoa(f.n) }
+
+// Type is what the help calls it.
+func (f *countFlag) Type() string { return "N" }
