@@ -149,7 +149,11 @@ func (c *compactor) giveUp(s journal.SegmentInfo, err error) {
 		c.b.log.Error("a segment of the journal can not be given up", zap.String("file", s.File), zap.Error(err))
 		return
 	}
-	c.b.fail(DamageError{Err: err})
+	var damage DamageError
+	if !errors.As(err, &damage) {
+		damage = DamageError{Err: err}
+	}
+	c.b.fail(damage)
 }
 
 // liveShare is how much of a segment is live messages.
@@ -242,47 +246,82 @@ func (c *compactor) compact(s journal.SegmentInfo) error {
 // keep writes again those messages that are live. Their payloads lie at places, in the segment at hand.
 func (c *compactor) keep(s *served, seqs []uint64, sizes []int, places []journal.Position) error {
 	for from := 0; from < len(seqs); {
-		var live []int
+		var live []uint64
+		var onDisk []journal.Position
+		var wanted []uint64 // the messages whose payloads are there
 		bytes := 0
 		s.mu.Lock()
 		for ; from < len(seqs) && len(live) < keepMessages && (bytes == 0 || bytes+sizes[from] <= keepBytes); from++ {
 			if !s.deleted && s.q.Live(seqs[from]) {
-				live = append(live, from)
+				live = append(live, seqs[from])
 				bytes += sizes[from]
+				if !s.q.InMemory(seqs[from]) {
+					onDisk, wanted = append(onDisk, places[from]), append(wanted, seqs[from])
+				}
 			}
 		}
 		s.mu.Unlock()
 		if len(live) == 0 {
 			continue
 		}
-		at := make([]journal.Position, len(live))
-		for i, n := range live {
-			at[i] = places[n]
-		}
-		payloads := make([][]byte, len(live))
-		if err := c.b.journal.ReadPayloads(at, func(i int, payload []byte) { payloads[i] = payload }); err != nil {
-			if !c.b.quarantine {
-				return DamageError{err, []string{s.name}}
-			}
+		payloads, err := c.read(s, onDisk, wanted)
+		if err != nil {
 			return err
 		}
 		s.mu.Lock()
-		kept, bodies := live[:0], payloads[:0]
-		var still []uint64
-		for i, n := range live {
-			if !s.deleted && s.q.Live(seqs[n]) { // it may have been consumed meanwhile
-				kept, bodies, still = append(kept, n), append(bodies, payloads[i]), append(still, seqs[n])
+		still := live[:0]
+		for _, seq := range live {
+			if !s.deleted && s.q.Live(seq) { // it may have been consumed meanwhile
+				still = append(still, seq)
 			}
 		}
 		if len(still) > 0 {
 			s.keeping = true
-			s.q.Keep(s.b.now(), still, func(i int) (head, body []byte) { return nil, bodies[i] })
+			s.q.Keep(s.b.now(), still, func(i int) (head, body []byte) {
+				if payload, ok := s.q.Payload(still[i]); ok {
+					return nil, payload
+				}
+				return nil, payloads[still[i]]
+			})
 			s.keeping = false
 			s.flushLocked()
 		}
 		s.mu.Unlock()
 	}
 	return nil
+}
+
+// read reads the payloads of messages. One that can not be read makes its queue read-only, or is an error.
+func (c *compactor) read(s *served, places []journal.Position, seqs []uint64) (map[uint64][]byte, error) {
+	payloads := make(map[uint64][]byte, len(seqs))
+	for len(places) > 0 {
+		err := c.b.journal.ReadPayloads(places, func(i int, payload []byte) { payloads[seqs[i]] = payload })
+		if err == nil {
+			break
+		}
+		var bad *journal.PayloadError
+		if !errors.As(err, &bad) {
+			return nil, err
+		}
+		if !c.b.quarantine && s.damaged.Load() == nil {
+			return nil, DamageError{err, []string{s.name}}
+		}
+		s.mu.Lock()
+		s.damageLocked(err.Error())
+		var rest []journal.Position
+		var restOf []uint64
+		for i, p := range places {
+			if p == bad.Position {
+				s.q.MarkDamaged(seqs[i]) // it is kept without its payload
+			} else if payloads[seqs[i]] == nil {
+				rest, restOf = append(rest, p), append(restOf, seqs[i])
+			}
+		}
+		s.flushLocked()
+		s.mu.Unlock()
+		places, seqs = rest, restOf
+	}
+	return payloads, nil
 }
 
 // keepRest writes again what else was last written in a segment: the queue's definition, and the dedup ids

@@ -76,7 +76,7 @@ func (s *served) unreadable(err error) {
 		s.b.fail(err)
 		return
 	}
-	if !s.b.quarantine {
+	if !s.b.quarantine && s.damaged.Load() == nil {
 		s.b.fail(DamageError{err, []string{s.name}})
 		return
 	}

@@ -500,3 +500,52 @@ func TestQuarantineFindsWhoLostItsLastRecord(t *testing.T) {
 		w.counts("/well", 2, 0, 0, 0)
 	})
 }
+
+// TestTransactionIsWholeAfterACrash_S24_S25 lets the power go while a transaction is written, at every operation.
+func TestTransactionIsWholeAfterACrash_S24_S25(t *testing.T) {
+	body := strings.Repeat("t", 2000) // several sectors
+	outcomes := map[int]int{}
+	for seed := range uint64(150) {
+		synctest.Test(t, func(t *testing.T) {
+			d := &disk{T: t, fs: vfs.NewCrash(rand.New(rand.NewPCG(seed, 1)))}
+			d.o.Journal = &JournalOptions{FS: d.fs, Dir: "/state/journal", SegmentBytes: 64 << 10}
+			w := d.start()
+			names := []string{"/a", "/b", "/c"}
+			for _, name := range names {
+				w.create(name)
+			}
+			w.send("/a", "ack me")
+			r := TransactRequest{Acks: receipts(w.receive("/a", 1))}
+			for _, name := range names {
+				r.Sends = append(r.Sends, TransactSend{name, messages(body)})
+			}
+			pass(time.Second)
+			d.fs.CrashAfter(1 + int(seed%3))
+			_, err := w.Transact(w.ctx, alice, r)
+			d.fs = d.fs.CrashWith(vfs.SomeLost, rand.New(rand.NewPCG(seed, 2)))
+			w.Close()
+			w = d.start()
+			defer w.Close()
+			total := 0
+			for _, name := range names {
+				for _, m := range w.receive(name, 9) {
+					if len(m.Body) == len(body) {
+						total++
+					} else {
+						total += 10
+					}
+				}
+			}
+			if total != 3 && total != 10 {
+				t.Errorf("seed %d: %d of 3 messages were stored, and %d of 1 not acked", seed, total%10, total/10)
+			}
+			if err == nil && total != 3 {
+				t.Errorf("seed %d: it was confirmed, and is lost", seed)
+			}
+			outcomes[total]++
+		})
+	}
+	if outcomes[3] == 0 || outcomes[10] == 0 {
+		t.Errorf("not both outcomes were seen: %v", outcomes)
+	}
+}

@@ -79,6 +79,16 @@ func (q *Queue) Damaged(p Place) {
 	}
 }
 
+// MarkDamaged says so of a message by its sequence, whether or not its payload was missing. One that is gone,
+// or in memory, is left alone.
+func (q *Queue) MarkDamaged(seq uint64) {
+	if n := q.slots.find(seq); n != 0 {
+		if s := q.slots.at(n); s.ref.onDisk() {
+			s.flags |= flagDamaged
+		}
+	}
+}
+
 // arrived ends the wait for a payload and returns its message, nil if there is none any more.
 func (q *Queue) arrived(p Place) *slot {
 	q.resume()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/ipcd/ipcd/broker"
 	"github.com/ipcd/ipcd/broker/journal"
@@ -15,7 +16,7 @@ const (
 	exitFailure = 1
 	exitUsage   = 2  // of the command line or the configuration
 	exitDamage  = 65 // the journal is damaged; starting again does not help
-	exitDisk    = 74 // the journal could not be written
+	exitDisk    = 74 // the journal could not be written, or read
 )
 
 // usageError is a mistake on the command line or in the configuration.
@@ -37,7 +38,7 @@ func main() {
 	if errors.As(err, &damage) {
 		os.Exit(exitDamage)
 	}
-	if errors.Is(err, journal.ErrFailed) {
+	if errors.Is(err, journal.ErrFailed) || errors.Is(err, syscall.EIO) {
 		os.Exit(exitDisk)
 	}
 	os.Exit(exitFailure)
