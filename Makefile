@@ -12,10 +12,11 @@ export GOFLAGS := $(strip -buildvcs=false $(GOFLAGS))
 
 FUZZTIME ?= 10s
 BENCH ?= .
+SEEDS ?= 100000
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
 build: ## build bin/ipcd and bin/ipcctl
@@ -32,6 +33,15 @@ test: ## lint, cross-build and run all tests under the race detector
 .PHONY: unit
 unit: ## run all tests under the race detector
 	go test -race -count=1 ./...
+
+.PHONY: test-long
+test-long: ## the simulations and the crash tests at length (an hour or more)
+	go test -count=1 -timeout 12h ./broker -run 'TestCrashes' -sim.seeds=$(SEEDS)
+	IPCD_CRASH_CYCLES=1000 go test -count=1 -timeout 12h ./internal/crash
+
+.PHONY: test-mutants
+test-mutants: ## break ipcd on purpose, and expect the tests to notice each time
+	go -C tools run ./mutants
 
 .PHONY: lint
 lint: ## go vet and the pinned staticcheck
