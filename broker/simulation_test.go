@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -168,11 +169,26 @@ func (s *simulation) crash() {
 		dead.Close()
 	}
 	s.leases = nil
+	s.fsck()
 	if s.rng.IntN(3) == 0 {
 		s.fs.CrashAfter(1 + s.rng.IntN(60))
 	}
 	s.open()
 	s.fs.CrashAfter(1 << 30)
+}
+
+// fsck finds nothing to complain of, whenever the power went.
+func (s *simulation) fsck() {
+	found, err := Inspect(s.ctx, InspectOptions{FS: s.fs, Dir: s.options().Journal.Dir, Verify: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return // it went before there was a journal
+	}
+	if err != nil {
+		s.Fatalf("fsck: %v", err)
+	}
+	if damage := found.DamageError(); damage != nil {
+		s.Fatalf("fsck: %v", damage)
+	}
 }
 
 // failed reports that the power is gone. Any other surprise ends the test.

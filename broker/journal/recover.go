@@ -233,14 +233,7 @@ func (r *recovery) run(visit func(Entry) error) error {
 		return err
 	}
 	if len(r.live) == 0 {
-		for _, f := range r.bad {
-			if f.bad == errBadHeader.Error() { // the others are already reported
-				if err := r.damage(Damage{File: f.name, Reason: f.bad}); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+		return r.judgeBadAlone()
 	}
 	if err := r.scanNewest(); err != nil {
 		return err
@@ -253,6 +246,30 @@ func (r *recovery) run(visit func(Entry) error) error {
 		return err
 	}
 	return r.replay(visit)
+}
+
+// judgeBadAlone decides on files with bad headers where there are no others. One with nothing behind its
+// header never held a frame: writing its first header was cut off.
+func (r *recovery) judgeBadAlone() error {
+	for _, f := range slices.Clone(r.bad) {
+		if f.bad != errBadHeader.Error() { // the others are already reported
+			continue
+		}
+		data, err := r.content(f)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(data[min(headerBytes, len(data)):], func(b byte) bool { return b != 0 }) {
+			f.bad = ""
+			r.unused = append(r.unused, f)
+			r.bad = slices.DeleteFunc(r.bad, func(o *found) bool { return o == f })
+			continue
+		}
+		if err := r.damage(Damage{File: f.name, Reason: f.bad}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *recovery) scanNewest() (err error) {
