@@ -248,8 +248,8 @@ func (r *recovery) run(visit func(Entry) error) error {
 	return r.replay(visit)
 }
 
-// judgeBadAlone decides on files with bad headers where there are no others. One with nothing behind its
-// header never held a frame: writing its first header was cut off.
+// judgeBadAlone decides on files with bad headers where there are no others. One that begins like a header and
+// has nothing behind it never held a frame: writing its first header was cut off.
 func (r *recovery) judgeBadAlone() error {
 	for _, f := range slices.Clone(r.bad) {
 		if f.bad != errBadHeader.Error() { // the others are already reported
@@ -259,7 +259,7 @@ func (r *recovery) judgeBadAlone() error {
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(data[min(headerBytes, len(data)):], func(b byte) bool { return b != 0 }) {
+		if strings.HasPrefix(string(data[:min(headerBytes, len(data))]), segmentMagic) && !slices.ContainsFunc(data[min(headerBytes, len(data)):], func(b byte) bool { return b != 0 }) {
 			f.bad = ""
 			r.unused = append(r.unused, f)
 			r.bad = slices.DeleteFunc(r.bad, func(o *found) bool { return o == f })

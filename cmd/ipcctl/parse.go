@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/ipcd/ipcd/internal/units"
 )
 
 // queueName adds the slash that people may leave out.
@@ -17,29 +19,10 @@ func queueName(arg string) string {
 	return "/" + arg
 }
 
-var sizeUnits = map[string]uint64{
-	"": 1, "B": 1,
-	"K": 1 << 10, "KIB": 1 << 10, "KB": 1e3,
-	"M": 1 << 20, "MIB": 1 << 20, "MB": 1e6,
-	"G": 1 << 30, "GIB": 1 << 30, "GB": 1e9,
-	"T": 1 << 40, "TIB": 1 << 40, "TB": 1e12,
-}
-
 // parseSize reads a number of bytes such as 512, 64KiB, 64K (the same) or 64kB (64,000).
 func parseSize(s string) (uint64, error) {
-	digits := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' })
-	if digits < 0 {
-		digits = len(s)
-	}
-	unit, known := sizeUnits[strings.ToUpper(strings.TrimSpace(s[digits:]))]
-	n, err := strconv.ParseUint(s[:digits], 10, 64)
-	if err != nil || !known {
-		return 0, fmt.Errorf("%s is no size: write bytes as 512, 64KiB, 16MiB, 1GiB or 64kB", quoteArg(s))
-	}
-	if n > math.MaxInt64/unit {
-		return 0, fmt.Errorf("%s is too large: a size may be up to %d bytes", quoteArg(s), int64(math.MaxInt64))
-	}
-	return n * unit, nil
+	n, err := units.ParseSize(s)
+	return uint64(n), err
 }
 
 // parseCount reads a whole number.
