@@ -204,7 +204,8 @@ func checkLease(lease time.Duration, consume bool) error {
 // on adds the queue's name to an error that may be shown.
 func on(s *served, err error) error {
 	if e, ok := err.(*reason.Error); ok {
-		return e.On(s.name)
+		named := *e // one error may be told to several who wait
+		return named.On(s.name)
 	}
 	return err
 }

@@ -199,6 +199,7 @@ func (l *loader) replayItems(e journal.Entry) error {
 		if err := q.Replay(r, next); err != nil {
 			return fmt.Errorf("frame %d, queue %d: %w", e.Number, id, err)
 		}
+		q.Stamp(uint64(e.Generation))
 		return nil
 	})
 }

@@ -86,7 +86,7 @@ func BenchmarkAppend(b *testing.B) {
 
 // BenchmarkCommit is Append and Wait with a real fdatasync, by so many goroutines.
 func BenchmarkCommit(b *testing.B) {
-	for _, callers := range []int{1, 16, 256} {
+	for _, callers := range []int{2, 16, 256} {
 		for _, messages := range []int{1, 64} {
 			b.Run(fmt.Sprintf("callers=%d/messages=%d", callers, messages), func(b *testing.B) {
 				j := openBench(b, vfs.OS{})

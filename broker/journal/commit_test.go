@@ -242,6 +242,70 @@ func TestCommittedIsToldBeforeItsWaitersWake(t *testing.T) {
 	must(t, j.Close())
 }
 
+// What is read from memory is not written over when that memory is used again.
+func TestPendingPayloadsStayWholeWhileTheyAreRead(t *testing.T) {
+	j, _ := mustOpen(t, small(vfs.NewCrash(random(1))))
+	must(t, j.Wait(background, app(j, content{key: 1, sizes: []int{10}}).number)) // memory to use again
+	s := app(j, content{key: 2, sizes: []int{100, 200}})
+	calls := 0
+	must(t, j.ReadPayloads(s.at, func(i int, payload []byte) {
+		if calls++; calls == 1 {
+			for range 10 {
+				must(t, j.Wait(background, app(j, content{key: 3, sizes: []int{3000}}).number))
+			}
+		}
+		if string(payload) != string(s.payload(i)) {
+			t.Errorf("payload %d is not what was appended", i)
+		}
+	}))
+	must(t, j.Close())
+}
+
+// Zeros are written ahead of the log, never over it.
+func TestACommitWaitsForTheZerosInItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		armed, from := false, int64(-1)
+		blocked, release := make(chan struct{}), make(chan struct{})
+		o := small(vfs.NewFault(vfs.NewCrash(random(1)), func(op vfs.Op) vfs.Verdict {
+			mu.Lock()
+			zeros := armed && op.Kind == vfs.OpWrite && op.Len == zeroChunk && from < 0
+			if zeros {
+				from = op.Offset
+			} else if from >= 0 && op.Kind == vfs.OpWrite && op.Offset+op.Len > from {
+				t.Errorf("%d bytes were written at offset %d while zeros were on their way to %d", op.Len, op.Offset, from)
+			}
+			mu.Unlock()
+			if zeros {
+				close(blocked)
+				<-release
+				mu.Lock()
+				from, armed = -1, false
+				mu.Unlock()
+			}
+			return vfs.Pass()
+		}))
+		o.Inline = false
+		o.SegmentBytes = 4 << 20
+		j, _ := mustOpen(t, o)
+		time.Sleep(time.Second) // until all is prepared
+		mu.Lock()
+		armed = true
+		mu.Unlock()
+		a := app(j, content{key: 1, sizes: []int{3 << 19}})
+		must(t, j.Wait(background, a.number))
+		<-blocked
+		b := app(j, content{key: 2, sizes: []int{1 << 20}})
+		done := make(chan error, 1)
+		go func() { done <- j.Wait(background, b.number) }()
+		synctest.Wait()
+		close(release)
+		must(t, <-done)
+		must(t, readBack(j, []stored{a, b}))
+		must(t, j.Close())
+	})
+}
+
 // Appends, waits, reads and frees at the same time, checked by recovery.
 func TestConcurrentUseLosesNothing(t *testing.T) {
 	const seed = 6

@@ -105,7 +105,7 @@ func (h *history) open(o Options) error {
 
 // A crash during any operation loses no acknowledged frame, leaves no gap, and may strike again while recovering.
 func TestNoCrashLosesWhatWasAcknowledged(t *testing.T) {
-	const seeds = 12
+	const seeds = 5
 	for seed := range uint64(seeds) {
 		for at := 1; ; at++ {
 			crashed, err := crashRun(seed, at)
@@ -169,7 +169,7 @@ func crashRun(seed uint64, at int) (crashed bool, err error) {
 
 // Many crashes in a row, with runs that leave torn tails behind each other.
 func TestManyCrashesInARowLoseNothing(t *testing.T) {
-	for seed := range uint64(150) {
+	for seed := range uint64(50) {
 		if err := crashOften(seed); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}

@@ -106,10 +106,6 @@ func (j *Journal) begin(r *recovery) error {
 		j.run = r.tail.run + 1
 	}
 	j.keys = makeKeys(j.o.Identity)
-	// Entries may be of a process that ended before it synced them.
-	if err := j.o.FS.SyncDir(j.o.Dir); err != nil {
-		return fmt.Errorf("sync the journal's directory: %w", err)
-	}
 	if r.newest != nil {
 		if err := j.resume(r); err != nil {
 			return err
@@ -180,7 +176,11 @@ func (j *Journal) adoptUnused(r *recovery) error {
 		j.used[s.slot] = true
 		j.diskBytes += s.size
 	}
-	return fs.SyncDir(j.o.Dir)
+	// Other entries may be of a process that ended before it synced them.
+	if err := fs.SyncDir(j.o.Dir); err != nil {
+		return fmt.Errorf("sync the journal's directory: %w", err)
+	}
+	return nil
 }
 
 // setAside gives a file a name that is not a segment's.

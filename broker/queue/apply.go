@@ -16,17 +16,19 @@ func (q *Queue) apply(r *Record) {
 	case recStart:
 		q.applyStart(r)
 	case recKeep, recBase, recIDs, recProducers:
-		// They say how things are: that is news to a queue being loaded alone.
-		if q.loading != nil {
-			q.learn(r)
-		}
+		q.learn(r)
 	default:
-		for _, seq := range r.Seqs {
-			if n := q.slots.find(seq); n != 0 {
-				q.applyTo(n, r)
-			} else if q.loading != nil {
-				q.countUnknown(r)
-			}
+		q.applyToAll(r)
+	}
+}
+
+// applyToAll carries out a record on each of its messages.
+func (q *Queue) applyToAll(r *Record) {
+	for _, seq := range r.Seqs {
+		if n := q.slots.find(seq); n != 0 {
+			q.applyTo(n, r)
+		} else if q.loading != nil {
+			q.countUnknown(r)
 		}
 	}
 }
@@ -48,7 +50,7 @@ func (q *Queue) applyTo(n uint32, r *Record) {
 	case recLease:
 		if s.state == Ready {
 			q.leave(n)
-			q.enterLeased(n, r.At, r.Millis)
+			q.enterLeased(n, r.Millis, leaseEnd(r.At, r.Millis))
 			s.delivery++
 			q.stats.Delivered++
 		}
@@ -59,7 +61,7 @@ func (q *Queue) applyTo(n uint32, r *Record) {
 				millis = s.left
 			}
 			q.leave(n)
-			q.enterLeased(n, r.At, millis)
+			q.enterLeased(n, millis, leaseEnd(r.At, millis))
 		}
 	case recRemove:
 		q.countRemoval(r.cause)

@@ -58,7 +58,7 @@ func appendExtent(extents []idExtent, e idExtent) []idExtent {
 }
 
 // KeepIDs emits again the dedup ids that are still remembered and were last emitted to that generation of
-// the journal or an earlier one, up to most of them; more says that there are others.
+// the journal or an earlier one, at most so many; more says that there are others.
 func (q *Queue) KeepIDs(now Instant, gen uint64, most int) (more bool) {
 	d := &q.ids
 	d.forget(now.Wall - q.settings.DedupWindow.Nanoseconds())

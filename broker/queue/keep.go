@@ -99,7 +99,7 @@ func (q *Queue) recall(k *keptMessage) {
 	case Delayed:
 		q.enterDelayed(n, k.due)
 	case Leased:
-		q.setLease(n, k.millis, k.due)
+		q.enterLeased(n, k.millis, k.due)
 	case Buried:
 		q.enterBuried(n, k.why)
 	}

@@ -66,8 +66,12 @@ func (q *Queue) Replay(r *Record, next func(size int) Place) error {
 // Gaps reports whether records were missing between those that were replayed.
 func (q *Queue) Gaps() bool { return q.gaps }
 
-// learn takes over what a record says that copies the state forward.
+// learn takes over what a record says that copies the state forward: that is news to a queue being loaded
+// alone.
 func (q *Queue) learn(r *Record) {
+	if q.loading == nil {
+		return
+	}
 	for i := range r.kept {
 		q.recall(&r.kept[i])
 	}

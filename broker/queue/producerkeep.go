@@ -21,7 +21,7 @@ type keptProducer struct {
 const producersPerEach = 4096
 
 // KeepProducers emits again the answers to producers that are still remembered and were given up to a wall
-// time, about most of them, from a place in the order of producers on: 0 is the first. It returns the place
+// time, about so many at most, from a place in the order of producers on: 0 is the first. It returns the place
 // to go on from; more says that there are others. The time of a record it emits is not before any answer in
 // it, though the clock was set back: the latest time of the records in a segment covers all answers there.
 func (q *Queue) KeepProducers(now Instant, before int64, from, most int) (next int, more bool) {

@@ -2,8 +2,13 @@
 // own, and its caller serialises all calls.
 //
 // Every change goes the same way. A method decides on it, against all that was decided before, and puts
-// the outcome into a Record; Apply carries it out; Emit hands the record to whoever keeps it. Replaying
+// the outcome into a Record; apply carries it out; Emit hands the record to whoever keeps it. Replaying
 // a queue's records yields the same queue. What a send stores is invisible until Publish.
+//
+// Records hold no payloads: those travel beside them, into memory, into the journal, or both. An operation
+// that needs one which is in the journal alone stops there, and Missing says what to read. So that old
+// records can be given up, Keep and its like emit what is still needed of them anew. NewLoading, Replay and
+// Finish bring a queue back from the records that are left.
 //
 //	              Publish                   Lease
 //	uncommitted ----------> ready -----------------------> leased --> gone (ack)

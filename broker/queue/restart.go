@@ -48,7 +48,7 @@ func (q *Queue) applyStart(r *Record) {
 	q.rewind(&q.ttls, r.At.Wall, 0, q.ttlDeadline)
 	for _, h := range leases {
 		if r.start.clean && h.millis != 0 {
-			q.setLease(h.n, h.millis, max(h.due+r.start.shift, 1))
+			q.enterLeased(h.n, h.millis, max(h.due+r.start.shift, 1))
 		} else {
 			q.enterReady(h.n)
 		}

@@ -50,7 +50,7 @@ func (q *Queue) Send(now Instant, b Batch) (Stored, error) {
 	defer func() { clear(r.Messages) }() // the scratch record must not keep the caller's bodies alive
 	bytes, err := q.prepare(r, &b)
 	if err == nil && b.Producer != "" {
-		err = q.producers.admit(b.Producer, len(r.Duplicates), now.Wall)
+		err = q.producers.admit(b.Producer, len(r.Duplicates), r.At.Wall)
 	}
 	if err != nil {
 		return Stored{}, err
@@ -212,13 +212,19 @@ func (q *Queue) applySend(r *Record) {
 			if m.hasID {
 				q.rememberID(dedupEntry{m.id, seq, r.At.Wall})
 			}
-			if q.loading != nil {
-				q.publish(n, s)
+			if q.loading != nil { // it was committed
+				if m.due != 0 {
+					q.enterDelayed(n, m.due)
+				} else {
+					q.enterReady(n)
+				}
 			}
 			seq++
 		}
 	}
-	q.stats.Uncommitted += int64(seq - r.First)
+	if q.loading == nil {
+		q.stats.Uncommitted += int64(seq - r.First)
+	}
 	q.stats.Sent += seq - r.First
 	q.nextSeq = seq
 	if r.Producer != "" {
@@ -255,23 +261,20 @@ func (q *Queue) Publish(last uint64) {
 		if n == 0 {
 			continue
 		}
-		if s := q.slots.at(n); s.state == uncommitted {
-			q.publish(n, s)
+		s := q.slots.at(n)
+		if s.state != uncommitted {
+			continue
 		}
-	}
-}
-
-// publish makes a new message ready, or lets its delay begin.
-func (q *Queue) publish(n uint32, s *slot) {
-	due := int64(0)
-	if s.timer != 0 {
-		due = q.timers.at(s.timer).due
-	}
-	q.leave(n)
-	if due != 0 {
-		q.enterDelayed(n, due)
-	} else {
-		q.enterReady(n)
+		due := int64(0)
+		if s.timer != 0 {
+			due = q.timers.at(s.timer).due
+		}
+		q.leave(n)
+		if due != 0 {
+			q.enterDelayed(n, due)
+		} else {
+			q.enterReady(n)
+		}
 	}
 }
 

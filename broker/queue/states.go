@@ -83,22 +83,22 @@ func (q *Queue) enterDelayed(n uint32, due int64) {
 	q.wheelInsert(&q.delays, n, q.delayDeadline(n))
 }
 
-func (q *Queue) enterLeased(n uint32, at Instant, millis uint32) {
-	due := int64(never)
-	if millis != 0 {
-		due = at.Mono + int64(millis)*int64(time.Millisecond)
-	}
-	q.setLease(n, millis, due)
-}
-
-// setLease makes a message leased until due, monotonic time in ns.
-func (q *Queue) setLease(n uint32, millis uint32, due int64) {
+// enterLeased makes a message leased until due, monotonic time in ns.
+func (q *Queue) enterLeased(n uint32, millis uint32, due int64) {
 	s := q.slots.at(n)
 	s.state = Leased
 	s.left, s.right = millis, q.entering
 	q.stats.Leased++
 	q.needTimer(s).due = due
 	q.wheelInsert(&q.leases, n, due)
+}
+
+// leaseEnd is when a lease of so many ms ends, monotonic time in ns.
+func leaseEnd(at Instant, millis uint32) int64 {
+	if millis == 0 {
+		return never
+	}
+	return at.Mono + int64(millis)*int64(time.Millisecond)
 }
 
 // never is the end of a lease without an end.
