@@ -91,7 +91,7 @@ func (b *Broker) createQueue(id identity.Identity, name string, edit Edit, exclu
 
 // sequenceBlock is how many sequences of a memory queue are reserved in the journal at a time, so that none
 // is given out again after a restart.
-const sequenceBlock = 1 << 24
+var sequenceBlock uint64 = 1 << 24
 
 // defineLocked writes the queue's definition: all of it but its messages.
 func (s *served) defineLocked(now queue.Instant) {
@@ -110,6 +110,13 @@ func (s *served) defineLocked(now queue.Instant) {
 		s.frameLocked().addDamaged(s.id, *why)
 	}
 	s.b.ownLocked(s.frameLocked())
+}
+
+// reserveLocked reserves further sequences of a memory queue long before those that are reserved are used up.
+func (s *served) reserveLocked(now queue.Instant) {
+	if !s.durable && s.b.journal != nil && s.q.Last()+sequenceBlock/2 > s.q.Reserved() {
+		s.defineLocked(now)
+	}
 }
 
 // ownLocked adds what the broker itself remembers.

@@ -297,6 +297,9 @@ func (c *Consumer) Settle(all []TagSettlement) (Settled, Ticket, error) {
 	if total > limits.SettlementsPerFrame {
 		return out, 0, reason.Invalid("settlements", "settlements of %d deliveries: a frame may have %d", total, limits.SettlementsPerFrame)
 	}
+	if err := c.s.b.checkSettlements(int(total)); err != nil {
+		return out, 0, err
+	}
 	if err := c.s.b.check(c.id, c.s, receive); err != nil {
 		return out, 0, err
 	}

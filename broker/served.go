@@ -77,7 +77,7 @@ func newServed(b *Broker, q *queue.Queue, name string, id uint64) *served {
 	v.announced = q.Last()
 	if b.journal != nil {
 		q.Emit = func(r *queue.Record) {
-			if v.durable || v.recording {
+			if !v.deleted && (v.durable || v.recording) { // of a deleted queue nothing must outlive that it was
 				v.frameLocked().add(v, r)
 			}
 		}
@@ -112,6 +112,7 @@ func (s *served) afterLocked(now queue.Instant) {
 		if s.serveBlockedLocked(now) && !s.durable {
 			continue
 		}
+		s.reserveLocked(now)
 		s.flushLocked()
 		if !s.publishCommittedLocked() {
 			break

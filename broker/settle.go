@@ -14,6 +14,9 @@ func (b *Broker) Settle(ctx context.Context, id identity.Identity, all []Settlem
 	if len(all) > limits.SettlementsPerFrame {
 		return Settled{}, reason.Invalid("settlements", "%d settlements: a request may have %d", len(all), limits.SettlementsPerFrame)
 	}
+	if err := b.checkSettlements(len(all)); err != nil {
+		return Settled{}, err
+	}
 	var out Settled
 	var ticket Ticket
 	for i := 0; i < len(all); {
@@ -29,6 +32,17 @@ func (b *Broker) Settle(ctx context.Context, id identity.Identity, all []Settlem
 		i = end
 	}
 	return out, b.Await(ctx, ticket)
+}
+
+// settlementBytes is what a settlement takes at most in the journal.
+const settlementBytes = 16
+
+// checkSettlements says whether so many fit a frame of the journal: with segments of the default size any do.
+func (b *Broker) checkSettlements(n int) error {
+	if b.journal != nil && int64(n)*settlementBytes+frameRest > b.maxFrame {
+		return reason.Invalid("settlements", "%d settlements: with this segment_size a request may have %d", n, (b.maxFrame-frameRest)/settlementBytes)
+	}
+	return nil
 }
 
 func (b *Broker) settleRun(id identity.Identity, all []Settlement, i, end int, out *Settled) Ticket {

@@ -50,8 +50,13 @@ func (b *Broker) Transact(ctx context.Context, id identity.Identity, r TransactR
 		total += totalBytes(p.batch.Messages)
 		count += len(p.batch.Messages)
 	}
-	if err := b.admit(ctx, parts[0].s, count, total); err != nil {
+	if err := b.checkSettlements(len(r.Acks)); err != nil {
 		return nil, err
+	}
+	if len(r.Sends) > 0 {
+		if err := b.admit(ctx, parts[0].s, count, total); err != nil {
+			return nil, err
+		}
 	}
 	for i, p := range parts {
 		p.s.mu.Lock()

@@ -286,7 +286,7 @@ func TestACommitWaitsForTheZerosInItsWay(t *testing.T) {
 			return vfs.Pass()
 		}))
 		o.Inline = false
-		o.SegmentBytes = 4 << 20
+		o.SegmentBytes = 8 << 20
 		j, _ := mustOpen(t, o)
 		time.Sleep(time.Second) // until all is prepared
 		mu.Lock()
@@ -295,7 +295,7 @@ func TestACommitWaitsForTheZerosInItsWay(t *testing.T) {
 		a := app(j, content{key: 1, sizes: []int{3 << 19}})
 		must(t, j.Wait(background, a.number))
 		<-blocked
-		b := app(j, content{key: 2, sizes: []int{1 << 20}})
+		b := app(j, content{key: 2, sizes: []int{2 << 20}})
 		done := make(chan error, 1)
 		go func() { done <- j.Wait(background, b.number) }()
 		synctest.Wait()
