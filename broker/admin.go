@@ -77,13 +77,13 @@ func (b *Broker) createQueue(id identity.Identity, name string, edit Edit, exclu
 		return nil, Info{}, false, on(s, err)
 	}
 	b.lastID.Add(1)
-	s.mu.Lock()
-	s.defineLocked(b.now())
-	s.flushLocked()
-	s.mu.Unlock()
+	s.mu.Lock() // who finds it waits until its definition is written, which compaction then knows of
 	b.mu.Lock()
 	b.byName[name], b.byID[s.id] = s, s
 	b.mu.Unlock()
+	s.defineLocked(b.now())
+	s.flushLocked()
+	s.mu.Unlock()
 	s.startDoor()
 	b.log.Info("queue created", zap.String("queue", name), zap.Stringer("by", id))
 	return s, s.info(), true, nil
