@@ -27,7 +27,8 @@ type compactor struct {
 	roundEnd  journal.Generation // the last one of the round, 0: there is none
 	roundDead int64              // dead bytes when it began, or from which on there is a next one
 
-	freed atomic.Int64 // segments given up
+	waited int          // looks for which a spare segment was waited for
+	freed  atomic.Int64 // segments given up
 }
 
 const (
@@ -40,6 +41,9 @@ const (
 	keepMessages = 256
 	keepBytes    = 1 << 20
 	compactPause = 20 * time.Millisecond // between looks
+	// Spare segments without which nothing is copied: copying may take one before it gives one back.
+	compactSpares = 2
+	compactWaits  = 50 // looks after which one must do
 )
 
 func newCompactor(b *Broker) *compactor {
@@ -118,6 +122,12 @@ func (c *compactor) step() bool {
 			return false
 		}
 	}
+	if c.b.journal.Stats().Spares < compactSpares && c.waited < compactWaits {
+		c.waited++
+		c.poke() // the segment given up last is about to come back: wait for it
+		return false
+	}
+	c.waited = 0
 	if err := c.compact(oldest); err != nil {
 		c.giveUp(oldest, err)
 		return false

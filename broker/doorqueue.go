@@ -226,6 +226,7 @@ func (l *lane) Lease(ctx context.Context, selector queue.Selector, max, maxBody 
 			return out, skipped, nil
 		}
 		if w := s.missingLocked(); w != nil {
+			s.flushLocked()
 			s.mu.Unlock()
 			s.fetch(w)
 			continue

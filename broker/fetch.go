@@ -83,6 +83,7 @@ func (s *served) unreadable(err error) {
 	s.mu.Lock()
 	s.damageLocked(err.Error())
 	s.q.Damaged(queue.Place(bad.Position))
+	s.flushLocked()
 	s.mu.Unlock()
 }
 

@@ -87,9 +87,7 @@ func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveReq
 		if w == nil {
 			break
 		}
-		if len(got) > 0 {
-			s.afterLocked(now)
-		}
+		s.flushLocked()
 		s.mu.Unlock()
 		s.fetch(w)
 		if ctx.Err() != nil {
@@ -108,6 +106,7 @@ func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveReq
 	w := &waiting[*receiver]{value: &receiver{caller: id, want: want, done: make(chan struct{})}}
 	s.receivers.push(w)
 	recall := s.doorHeld > 0
+	s.flushLocked()
 	s.mu.Unlock()
 	if recall {
 		s.recall(ctx)()

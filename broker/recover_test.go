@@ -549,3 +549,52 @@ func TestTransactionIsWholeAfterACrash_S24_S25(t *testing.T) {
 		t.Errorf("not both outcomes were seen: %v", outcomes)
 	}
 }
+
+// TestBlockedSendersLeaveTheReserveAlone fills the disk, lets senders wait for room in the queue, and purges it:
+// what waited must not use up the room that acks need.
+func TestBlockedSendersLeaveTheReserveAlone_S7_S27(t *testing.T) {
+	onDisk(t, func(d *disk) {
+		d.o.Journal.MaxDisk = 12 * 64 << 10
+		w := d.start()
+		defer w.Close()
+		w.create("/full", func(s *queue.Settings) { s.Overflow = queue.Block; s.MaxMessages = 1 })
+		w.create("/q")
+		w.send("/full", "first")
+		body := strings.Repeat("z", 8000)
+		ended := make(chan error, 100)
+		for range 100 { // 800 kB: more than there is
+			go func() { _, err := w.trySend("/full", body); ended <- err }()
+		}
+		synctest.Wait()
+		var err error
+		for err == nil {
+			_, err = w.trySend("/q", body)
+		}
+		w.wants(err, reason.DiskFull)
+		_, err = w.UpdateQueue(w.ctx, alice, "/full", func(s *queue.Settings) error { s.MaxMessages = 1000; return nil })
+		if err != nil {
+			w.wants(err, reason.DiskFull)
+			s := w.byName["/full"]
+			s.mu.Lock()
+			settings := *s.q.Settings()
+			settings.MaxMessages = 1000
+			s.q.Configure(w.now(), settings)
+			s.afterLocked(w.now())
+			s.mu.Unlock()
+		}
+		pass(10 * time.Second)
+		if err := w.Failure(); err != nil {
+			t.Fatal(err)
+		}
+		for w.stats("/q").Ready > 0 { // acks go on
+			w.must(w.settle(w.receiveOne("/q"), Verdict{Outcome: Ack}))
+			pass(100 * time.Millisecond)
+		}
+		if err := w.Failure(); err != nil {
+			t.Fatal(err)
+		}
+		if len(ended) == 0 {
+			t.Error("none of those who waited was served once there was room")
+		}
+	})
+}

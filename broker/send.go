@@ -182,6 +182,10 @@ func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
 		if s.stillFullLocked(v) {
 			break
 		}
+		if s.durable && !s.b.journal.Room(v.charge+int64(len(v.batch.Messages)+1)*frameOverhead) {
+			s.tryLaterLocked() // the room there was when it came may be gone
+			break
+		}
 		out, err := s.storeLocked(now, v.batch)
 		if full, ok := err.(*reason.Error); ok && full.Reason == reason.QueueFull && full.RetryAfter > 0 {
 			break
@@ -190,10 +194,30 @@ func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
 		v.end(out, on(s, err))
 		if err == nil {
 			s.publishLocked()
+			s.flushLocked() // all that waited together may be more than a frame takes
 			stored = true
 		}
 	}
 	return stored
+}
+
+// tryLaterLocked serves those in line again after a while: nothing tells a queue that there is room on disk.
+func (s *served) tryLaterLocked() {
+	if s.starving || s.closed || s.deleted {
+		return
+	}
+	s.starving = true
+	s.b.running.Go(func() {
+		select {
+		case <-s.b.quit:
+			return
+		case <-time.After(fullRetry):
+		}
+		s.mu.Lock()
+		s.starving = false
+		s.afterLocked(s.b.now())
+		s.mu.Unlock()
+	})
 }
 
 // stillFullLocked reports that there is surely no room for a batch yet. It saves looking at each message

@@ -58,6 +58,7 @@ type served struct {
 	announced   uint64        // highest sequence that was appended for publication
 	unpublished []publication // in order
 	fetching    bool          // payloads are being read back
+	starving    bool          // those in line are served again soon, if there is room on disk then
 	baseAt      uint64        // generation in which the queue's definition was last written
 	counted     totals        // what of the broker's totals is this queue's
 	dirty       bool          // guarded by the broker's dirtyMu
@@ -180,6 +181,9 @@ func (s *served) timerFired() {
 // expireStep is how many messages expire under one hold of the lock.
 const expireStep = 1024
 
+// expireRoom is bytes that the journal must have room for before messages may be dead-lettered.
+const expireRoom = 16 << 10
+
 // expire does what time has made due, if something was due before the monotonic time given (0: always).
 func (s *served) expire(before int64) {
 	for more := true; more; {
@@ -189,6 +193,13 @@ func (s *served) expire(before int64) {
 			return
 		}
 		now := s.b.now()
+		if dead != nil && s.durable && !s.b.journal.Room(expireRoom) {
+			// Dead letters are copies. They wait rather than use up what acks need.
+			s.dueAt = now.Mono + fullRetry.Nanoseconds()
+			s.timer.Reset(fullRetry)
+			s.unlockWithDead(dead)
+			return
+		}
 		more = s.q.Expire(now, dead.queue(), expireStep)
 		s.revoked++
 		w := s.missingLocked() // to be dead-lettered

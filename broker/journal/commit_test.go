@@ -3,6 +3,8 @@ package journal
 import (
 	"context"
 	"errors"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -153,7 +155,7 @@ func TestOneSyncServesAllWhoWait(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	c.set(func(op vfs.Op) vfs.Verdict {
-		if op.Kind == vfs.OpSync {
+		if op.Kind == vfs.OpSync && strings.Contains(op.Name, "0000") { // not of a spare that is being made
 			once.Do(func() { close(entered); <-release })
 		}
 		return vfs.Pass()
@@ -198,7 +200,7 @@ func TestWaitEndsWithItsContextAndTheFrameStillBecomesDurable(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	c.set(func(op vfs.Op) vfs.Verdict {
-		if op.Kind == vfs.OpSync {
+		if op.Kind == vfs.OpSync && strings.Contains(op.Name, "0000") { // not of a spare that is being made
 			once.Do(func() { close(entered); <-release })
 		}
 		return vfs.Pass()
@@ -228,6 +230,10 @@ func TestCommittedIsToldBeforeItsWaitersWake(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for i := range 200 {
+				if err := j.Admit(background, 100); err != nil {
+					t.Error(err)
+					return
+				}
 				s := app(j, content{key: uint64(i)})
 				if err := j.Wait(background, s.number); err != nil {
 					t.Error(err)
@@ -345,23 +351,26 @@ func TestConcurrentUseLosesNothing(t *testing.T) {
 	var freer sync.WaitGroup
 	freer.Go(func() {
 		for {
-			select {
-			case <-stop:
+			s := j.Segments()
+			if len(s) <= 4 {
+				select {
+				case <-stop:
+					return
+				default:
+					runtime.Gosched()
+				}
+				continue
+			}
+			var seen []stored
+			if err := j.ReadSegment(s[0].Generation, collect(&seen)); err != nil {
+				t.Error(err)
 				return
-			default:
 			}
-			if s := j.Segments(); len(s) > 4 {
-				var seen []stored
-				if err := j.ReadSegment(s[0].Generation, collect(&seen)); err != nil {
-					t.Error(err)
-					return
-				}
-				if err := j.Free(s[0].Generation); err != nil {
-					t.Error(err)
-					return
-				}
-				freed = s[0].LastNumber
+			if err := j.Free(s[0].Generation); err != nil {
+				t.Error(err)
+				return
 			}
+			freed = s[0].LastNumber
 		}
 	})
 	all.Wait()

@@ -58,6 +58,13 @@ func (j *Journal) Admit(ctx context.Context, bytes int64) error {
 	}
 }
 
+// Room tells whether Admit would let so many bytes in at once.
+func (j *Journal) Room(bytes int64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err == nil && j.roomLocked(bytes)
+}
+
 // roomLocked tells whether who asks Admit may append so many bytes.
 func (j *Journal) roomLocked(bytes int64) bool {
 	if j.fitsLocked(bytes) {
