@@ -90,3 +90,33 @@ const (
 	PayloadMemoryDefault = 256 << 20 // bytes of payloads in memory
 	KeepFreeDefault      = 256 << 20 // bytes of the file system that the journal leaves free
 )
+
+// Rings.
+const (
+	Rings                = 1024
+	RingLanes            = 64 // of a ring, those whose producers have left included
+	RingConsumers        = 64 // of a ring: futex_waitv(2) takes 128 words
+	RingCapacityMin      = 64 << 10
+	RingCapacityDefault  = 32 << 20
+	RingCapacityMax      = 1 << 30
+	RingStallDefault     = time.Second // how long a consumer may hold a producer up, added up over RingStallWindow
+	RingStallMin         = 10 * time.Millisecond
+	RingStallMax         = 10 * time.Second
+	RingStallWindow      = 10 * time.Second
+	RingMemoryDefault    = 1 << 30   // bytes of all lanes and consumers' pages
+	RingMemoryUIDDefault = 512 << 20 // of those that one uid attached
+	RingMembersPerUID    = 256       // producers and consumers that one uid has attached, in all rings
+	RingRetainMax        = 16 << 30  // bytes of lanes that are kept although their producers have left
+	RingAdoptWindow      = 3 * time.Second
+	RingPublishMessages  = 16384
+)
+
+// The socket at which rings are attached to.
+const (
+	AttachConns        = 4096 // connections
+	AttachConnsPerUID  = 512
+	AttachFilesPerUID  = 256              // descriptors sent to a uid's processes and not yet taken
+	AttachHelloTimeout = 10 * time.Second // from connecting to ATTACH or ADOPT
+	AttachReadyTimeout = time.Minute      // from MEMORY to READY: it may be a GiB that is populated
+	AttachGotTimeout   = 5 * time.Second  // from a reply with descriptors to GOT, and for a reply to be taken
+)

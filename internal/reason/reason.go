@@ -40,6 +40,11 @@ const (
 	StaleBatch         Reason = "STALE_BATCH"         // the batch id is older than what is remembered
 	KernelNameTaken    Reason = "KERNEL_NAME_TAKEN"   // a kernel queue of that name belongs to somebody else
 	DeadLetterCycle    Reason = "DEAD_LETTER_CYCLE"   // dead-letter queues would form a circle
+	RingNotFound       Reason = "RING_NOT_FOUND"      // no ring has this name
+	RingExists         Reason = "RING_EXISTS"         // a ring has this name, with other settings
+	RingDeleted        Reason = "RING_DELETED"        // the ring went away during the call
+	RingCorrupt        Reason = "RING_CORRUPT"        // a producer's memory does not make sense: its lane is not read on
+	ConsumerEvicted    Reason = "CONSUMER_EVICTED"    // a lossless consumer held a producer up for too long
 	Cancelled          Reason = "CANCELLED"           // the caller gave up
 	Unreachable        Reason = "UNREACHABLE"         // no daemon answers at the address
 	Internal           Reason = "INTERNAL"            // a defect in ipcd
@@ -75,6 +80,11 @@ var table = map[Reason]Row{
 	StaleBatch:         {codes.FailedPrecondition, 1, "ESTALE"},
 	KernelNameTaken:    {codes.FailedPrecondition, 1, "EEXIST"},
 	DeadLetterCycle:    {codes.FailedPrecondition, 1, "ELOOP"},
+	RingNotFound:       {codes.NotFound, 3, "ENOENT"},
+	RingExists:         {codes.AlreadyExists, 1, "EEXIST"},
+	RingDeleted:        {codes.Aborted, 3, "EIDRM"},
+	RingCorrupt:        {codes.DataLoss, 1, "EBADMSG"},
+	ConsumerEvicted:    {codes.Aborted, 1, "EPIPE"},
 	Cancelled:          {codes.Canceled, 1, "ECANCELED"},
 	Unreachable:        {codes.Unavailable, 4, "ECONNREFUSED"},
 	Internal:           {codes.Internal, 70, "EPROTO"},

@@ -1,0 +1,255 @@
+package shm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync/atomic"
+)
+
+const (
+	chunkBytes = 32 << 10 // copied at once where messages are small: it stays in the first-level cache
+	largeFrame = 4 << 10  // frames from this size on are copied one by one
+	storeShare = 64       // the cursor is stored each 64th of the capacity, and when there is nothing to read
+)
+
+// laneReader reads one lane.
+type laneReader struct {
+	peer LanePeer
+	data []byte
+	mask uint64
+
+	published, oldest, seen, evicted *atomic.Uint64
+	wake, blocked                    *atomic.Uint32
+
+	cursor   uint64 // the next frame to copy, or to hand out of what was copied
+	limit    uint64 // published, as last seen
+	expected uint64 // the next sequence; 0: whatever comes
+	last     uint64 // the sequence of the last one read, for others to see
+	stored   uint64 // the cursor that others can see
+	isStored bool
+	woken    uint32 // the generation of blocked that was last woken
+	lost     uint64 // in all
+	untold   uint64 // of those not yet told with a message
+	from     uint64 // frames before this sequence are passed over
+
+	// protection says whether the producer is known to wait for this consumer; see docs/ring-layout.md.
+	protected  bool
+	changes    int
+	lastOldest uint64
+
+	corrupt    bool // it is not read on
+	wasEvicted bool // the producer does not wait for this consumer any more
+	owner      uint64
+
+	line struct{ lane, cursor, sequence, lost *atomic.Uint64 } // in this consumer's own pages
+}
+
+// newLaneReader takes a lane up. own are the consumer's pages.
+func newLaneReader(p LanePeer, own []byte, owner uint64, slot uint32) *laneReader {
+	b := p.Memory.Bytes()
+	l := &laneReader{
+		peer: p, owner: owner, data: b[LaneData : LaneData+p.Capacity : LaneData+p.Capacity], mask: p.Capacity - 1,
+		published: word64(b, publishedAt), oldest: word64(b, oldestAt), seen: word64(b, seenAt),
+		evicted: word64(b, evictedAt+8*int(slot%MaxConsumers)), wake: word32(b, laneWakeAt), blocked: word32(b, blockedAt),
+	}
+	l.line.lane, l.line.cursor = lineWords(own, p.Slot, lineLane), lineWords(own, p.Slot, lineCursor)
+	l.line.sequence, l.line.lost = lineWords(own, p.Slot, lineSequence), lineWords(own, p.Slot, lineLost)
+	return l
+}
+
+func lineWords(own []byte, laneSlot uint32, word int) *atomic.Uint64 {
+	return word64(own, cursorsAt+cursorStride*int(laneSlot%MaxLanes)+word)
+}
+
+// hasNew reports whether there may be something that was not read.
+func (l *laneReader) hasNew() bool {
+	return !l.corrupt && l.published.Load() != l.cursor
+}
+
+// load looks how far the lane goes, and moves the cursor past what is gone. It reports whether there is something to read.
+func (l *laneReader) load(r *Reader) (bool, error) {
+	if l.cursor < l.limit && l.oldest.Load() <= l.cursor {
+		return true, nil
+	}
+	before := l.oldest.Load()
+	published := l.published.Load()
+	after := l.oldest.Load()
+	switch {
+	case published%FrameAlign != 0 || before%FrameAlign != 0 || after%FrameAlign != 0:
+		return false, l.fail("positions %d, %d and %d are not all multiples of %d", before, after, published, FrameAlign)
+	case published < l.limit || before < l.lastOldest || after < before:
+		return false, l.fail("a position went back: oldest %d, %d and %d, published %d and %d", l.lastOldest, before, after, l.limit, published)
+	case published < before || published > after && published-after > l.peer.Capacity:
+		return false, l.fail("oldest %d and published %d are further apart than %d, or the wrong way round", after, published, l.peer.Capacity)
+	}
+	l.limit = published
+	l.watchOldest(r, after)
+	if err := l.evictedNow(r); err != nil {
+		return false, err
+	}
+	if after > l.cursor {
+		l.jump(after)
+	}
+	return l.cursor < l.limit, nil
+}
+
+// watchOldest notes that oldest has moved. Once it moved twice after the producer could see this consumer's cursor,
+// the producer has looked at the cursor before it moved it.
+func (l *laneReader) watchOldest(r *Reader, oldest uint64) {
+	if oldest == l.lastOldest {
+		return
+	}
+	l.lastOldest = oldest
+	if r.config.Lossless && !l.protected && l.isStored && l.seen.Load() >= r.config.Epoch {
+		l.changes++
+		l.protected = l.changes >= 2
+	}
+}
+
+// evictedNow reports, once, that the producer does not wait for this consumer any more.
+func (l *laneReader) evictedNow(r *Reader) error {
+	if !r.config.Lossless || l.wasEvicted || l.evicted.Load() != l.owner {
+		return nil
+	}
+	l.wasEvicted = true
+	return &EvictedError{Lane: l.peer.ID}
+}
+
+// jump goes on at a later position: what is between was overwritten.
+func (l *laneReader) jump(to uint64) {
+	l.cursor = to
+	if l.limit < to {
+		l.limit = to
+	}
+}
+
+// fill copies what is there at the cursor into the reader's buffer, at least one frame, and returns the positions that the
+// copy holds: from the cursor up to end. Nothing of it was looked at yet but for the size of the first frame.
+// ok is false if all of it was overwritten meanwhile.
+func (l *laneReader) fill(r *Reader) (end uint64, ok bool, err error) {
+	at := l.cursor & l.mask
+	n := min(l.limit-l.cursor, l.peer.Capacity-at)
+	// The length is only a hint for how much to copy. What counts is the copy of it.
+	hint := binary.LittleEndian.Uint32(l.data[at+8:])
+	switch size := FrameSize(int(hint)); {
+	case r.borrowing:
+		n = FrameHeader
+	case hint >= largeFrame && size <= uint64(l.peer.MaxFrame):
+		n = min(n, size)
+	default:
+		n = min(n, chunkBytes)
+	}
+	if uint64(cap(r.buffer)) < n {
+		r.buffer = make([]byte, n)
+	}
+	r.buffer = r.buffer[:n]
+	copy(r.buffer, l.data[at:at+n])
+	fenceBeforeRecheck(&r.fence)
+	oldest := l.oldest.Load()
+	l.watchOldest(r, oldest)
+	if oldest > l.cursor {
+		if err := l.evictedNow(r); err != nil {
+			return 0, false, err
+		}
+		if oldest%FrameAlign != 0 {
+			return 0, false, l.fail("oldest %d is no multiple of %d", oldest, FrameAlign)
+		}
+		skip := oldest - l.cursor
+		l.jump(oldest)
+		if skip >= n {
+			return 0, false, nil
+		}
+		r.buffer = r.buffer[skip:]
+		n -= skip
+	}
+	return l.cursor + n, true, nil
+}
+
+// frame is what a header says, copied and checked.
+type frame struct {
+	sequence  uint64
+	typ, time int64
+	length    int
+	size      uint64
+	pad       bool
+}
+
+// parse checks the frame at the beginning of b, which holds the positions from cursor to end, and no more.
+// whole is false if the frame goes on behind end although that is not the end of what was published.
+func (l *laneReader) parse(b []byte, end uint64) (f frame, whole bool, err error) {
+	header := (*[FrameHeader]byte)(b)
+	f.sequence = binary.LittleEndian.Uint64(header[0:])
+	length := binary.LittleEndian.Uint32(header[8:])
+	flags := binary.LittleEndian.Uint32(header[12:])
+	f.typ = int64(binary.LittleEndian.Uint64(header[16:]))
+	f.time = int64(binary.LittleEndian.Uint64(header[24:]))
+	if flags&framePad != 0 {
+		f.pad = true
+		f.size = l.peer.Capacity - l.cursor&l.mask
+		if f.size > l.limit-l.cursor {
+			return f, false, l.fail("padding at %d goes beyond what was published, %d", l.cursor, l.limit)
+		}
+		return f, true, nil
+	}
+	f.length = int(length)
+	f.size = FrameSize(f.length)
+	switch {
+	case f.size > uint64(l.peer.MaxFrame):
+		return f, false, l.fail("the frame at %d has %d bytes of payload; at most %d fit", l.cursor, length, l.peer.MaxPayload())
+	case f.size > l.limit-l.cursor || f.size > l.peer.Capacity-l.cursor&l.mask:
+		return f, false, l.fail("the frame at %d with %d bytes goes beyond what was published, %d, or the end of the data", l.cursor, f.size, l.limit)
+	case f.sequence < l.expected || f.sequence == 0:
+		return f, false, l.fail("the frame at %d has sequence %d, after %d", l.cursor, f.sequence, l.expected-1)
+	case f.typ <= 0:
+		return f, false, l.fail("the frame at %d has type %d", l.cursor, f.typ)
+	}
+	return f, f.size <= end-l.cursor, nil
+}
+
+// accept counts what was lost before a frame, and reports whether the frame is wanted.
+func (l *laneReader) accept(r *Reader, sequence uint64) bool {
+	if sequence < l.from {
+		return false
+	}
+	if l.from > 0 {
+		l.expected, l.from = l.from, 0
+	}
+	// A consumer that nothing may be lost for, and that the producer does not know yet, just begins later.
+	counts := !r.config.Lossless || !l.peer.Lossless || l.protected || l.wasEvicted
+	if l.expected != 0 && sequence > l.expected && counts {
+		n := sequence - l.expected
+		l.lost += n
+		l.untold += n
+		r.stats.lost += n
+	}
+	l.expected = sequence + 1
+	return true
+}
+
+// store shows others how far this consumer has read, and wakes a producer that waits for that.
+func (l *laneReader) store(r *Reader) {
+	if l.isStored && l.stored == l.cursor {
+		return
+	}
+	l.stored = l.cursor
+	storeRelaxed(l.line.lost, l.lost)
+	if l.expected > 0 {
+		l.last = l.expected - 1
+	}
+	storeRelaxed(l.line.sequence, l.last)
+	l.line.cursor.Store(l.cursor)
+	if !l.isStored {
+		l.isStored = true
+		l.line.lane.Store(l.peer.ID)
+	}
+	if g := l.blocked.Load(); g&1 == 1 && g != l.woken {
+		l.woken = g
+		r.wakeProducers()
+	}
+}
+
+// fail gives the lane up.
+func (l *laneReader) fail(format string, args ...any) error {
+	l.corrupt = true
+	return &CorruptError{Lane: l.peer.ID, What: fmt.Sprintf(format, args...)}
+}
