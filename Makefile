@@ -38,6 +38,11 @@ unit: ## run all tests under the race detector
 test-long: ## the simulations and the crash tests at length (an hour or more)
 	go test -count=1 -timeout 12h ./broker -run 'TestCrashes' -sim.seeds=$(SEEDS)
 	IPCD_CRASH_CYCLES=1000 go test -count=1 -timeout 12h ./internal/crash
+	go test -count=1 -timeout 12h ./internal/shm -shm.torn=10m -shm.parks=10000000
+
+.PHONY: test-arm64
+test-arm64: ## run the ring's tests as arm64, under qemu-user (Debian: qemu-user-static)
+	CGO_ENABLED=0 GOARCH=arm64 go test -count=1 -exec qemu-aarch64-static ./internal/shm -skip 'Requeued' -shm.torn=10s -shm.parks=20000
 
 .PHONY: test-mutants
 test-mutants: ## break ipcd on purpose, and expect the tests to notice each time

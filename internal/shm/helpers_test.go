@@ -122,6 +122,9 @@ func (r *ringForTest) reader(c ReaderConfig) *Reader {
 	return rd
 }
 
+// forever is a context that does not end.
+var forever context.Context
+
 // payloadOf is a payload of n bytes that tells whose it is and what is wrong with it, if anything.
 func payloadOf(seq uint64, n int) []byte {
 	b := make([]byte, n)

@@ -50,7 +50,7 @@ func TestReaderSurvivesAnyValueInAnyWordOfALane(t *testing.T) {
 		bad := ring.writer(laneOptions{capacity: CapacityMin, lossless: round%3 == 0, stall: 20 * time.Millisecond})
 		honest := ring.writer(laneOptions{capacity: CapacityMin})
 		for range rng.IntN(100) {
-			if err := bad.Publish(nil, 1, make([]byte, rng.IntN(2000))); err != nil {
+			if err := bad.Publish(forever, 1, make([]byte, rng.IntN(2000))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -69,7 +69,7 @@ func TestReaderSurvivesAnyValueInAnyWordOfALane(t *testing.T) {
 		}()
 		sent := uint64(0)
 		for range 300 {
-			if err := honest.Publish(nil, 7, payloadOf(sent+1, 100)); err != nil {
+			if err := honest.Publish(forever, 7, payloadOf(sent+1, 100)); err != nil {
 				t.Fatal(err)
 			}
 			sent++
@@ -146,7 +146,7 @@ func TestWriterSurvivesAnyValueInAnyWordOfAConsumer(t *testing.T) {
 		ring := newRing(t, false)
 		rd := ring.reader(ReaderConfig{Lossless: true})
 		w := ring.writer(laneOptions{capacity: CapacityMin, lossless: true, stall: 5 * time.Millisecond})
-		words := []int{0, 32, 40, parkedAt(0), parkedAt(0) - 4, consumerWakeAt, cursorsAt, cursorsAt + lineCursor, cursorsAt + lineCursor, cursorsAt + lineSequence}
+		words := []int{0, 32, 40, parkedAt(0), parkedAt(0) - 8, consumerWakeAt, cursorsAt, cursorsAt + lineCursor, cursorsAt + lineCursor, cursorsAt + lineSequence}
 		var stop atomic.Bool
 		stopped := make(chan struct{})
 		go func() {
@@ -154,7 +154,7 @@ func TestWriterSurvivesAnyValueInAnyWordOfAConsumer(t *testing.T) {
 			scribble(rd.memory.Bytes(), words, &stop, rand.New(rand.NewPCG(seed, uint64(round))))
 		}()
 		for range 3000 {
-			if err := w.Publish(nil, 1, make([]byte, 1000)); err != nil {
+			if err := w.Publish(forever, 1, make([]byte, 1000)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -177,7 +177,7 @@ func TestRequeuedSleepersWakeUpByThemselves(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		for range total {
-			if _, err := rd.Next(nil); err != nil {
+			if _, err := rd.Next(forever); err != nil {
 				done <- err
 				return
 			}
@@ -196,7 +196,7 @@ func TestRequeuedSleepersWakeUpByThemselves(t *testing.T) {
 			const futexRequeue = 3
 			_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w.words.wake)), futexRequeue, 0, 1<<30, uintptr(unsafe.Pointer(&trap)), 0)
 		}
-		if err := w.Publish(nil, 1, nil); err != nil {
+		if err := w.Publish(forever, 1, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

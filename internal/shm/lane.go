@@ -7,9 +7,11 @@ import (
 )
 
 const (
-	chunkBytes = 32 << 10 // copied at once where messages are small: it stays in the first-level cache
-	largeFrame = 4 << 10  // frames from this size on are copied one by one
-	storeShare = 64       // the cursor is stored each 64th of the capacity, and when there is nothing to read
+	chunkBytes   = 32 << 10 // copied at once where messages are small: it stays in the first-level cache
+	largeFrame   = 4 << 10  // frames from this size on are copied one by one
+	streamBytes  = 2 << 10  // a stream is let build up to this before it is copied
+	gatherPauses = 24       // 0.3 to 1 us
+	storeShare   = 64       // the cursor is stored each 64th of the capacity, and when there is nothing to read
 )
 
 // laneReader reads one lane.
@@ -115,6 +117,17 @@ func (l *laneReader) evictedNow(r *Reader) error {
 	return &EvictedError{Lane: l.peer.ID}
 }
 
+// gather lets a stream build up for a moment. A reader that takes each message as it comes takes the cache lines from under
+// the producer's hands each time, and both become several times slower.
+func (l *laneReader) gather() {
+	for range gatherPauses {
+		pause()
+	}
+	if p := l.published.Load(); p%FrameAlign == 0 && p > l.limit && p-l.lastOldest <= l.peer.Capacity {
+		l.limit = p
+	}
+}
+
 // jump goes on at a later position: what is between was overwritten.
 func (l *laneReader) jump(to uint64) {
 	l.cursor = to
@@ -129,15 +142,17 @@ func (l *laneReader) jump(to uint64) {
 func (l *laneReader) fill(r *Reader) (end uint64, ok bool, err error) {
 	at := l.cursor & l.mask
 	n := min(l.limit-l.cursor, l.peer.Capacity-at)
-	// The length is only a hint for how much to copy. What counts is the copy of it.
-	hint := binary.LittleEndian.Uint32(l.data[at+8:])
-	switch size := FrameSize(int(hint)); {
+	switch {
 	case r.borrowing:
 		n = FrameHeader
-	case hint >= largeFrame && size <= uint64(l.peer.MaxFrame):
-		n = min(n, size)
-	default:
-		n = min(n, chunkBytes)
+	case n > chunkBytes:
+		// The length is only a hint for how much to copy. What counts is the copy of it.
+		hint := binary.LittleEndian.Uint32(l.data[at+8:])
+		if size := FrameSize(int(hint)); hint < largeFrame || size > uint64(l.peer.MaxFrame) {
+			n = chunkBytes
+		} else {
+			n = min(n, size)
+		}
 	}
 	if uint64(cap(r.buffer)) < n {
 		r.buffer = make([]byte, n)
@@ -165,45 +180,35 @@ func (l *laneReader) fill(r *Reader) (end uint64, ok bool, err error) {
 	return l.cursor + n, true, nil
 }
 
-// frame is what a header says, copied and checked.
-type frame struct {
-	sequence  uint64
-	typ, time int64
-	length    int
-	size      uint64
-	pad       bool
-}
-
-// parse checks the frame at the beginning of b, which holds the positions from cursor to end, and no more.
-// whole is false if the frame goes on behind end although that is not the end of what was published.
-func (l *laneReader) parse(b []byte, end uint64) (f frame, whole bool, err error) {
-	header := (*[FrameHeader]byte)(b)
-	f.sequence = binary.LittleEndian.Uint64(header[0:])
-	length := binary.LittleEndian.Uint32(header[8:])
-	flags := binary.LittleEndian.Uint32(header[12:])
-	f.typ = int64(binary.LittleEndian.Uint64(header[16:]))
-	f.time = int64(binary.LittleEndian.Uint64(header[24:]))
-	if flags&framePad != 0 {
-		f.pad = true
-		f.size = l.peer.Capacity - l.cursor&l.mask
-		if f.size > l.limit-l.cursor {
-			return f, false, l.fail("padding at %d goes beyond what was published, %d", l.cursor, l.limit)
-		}
-		return f, true, nil
-	}
-	f.length = int(length)
-	f.size = FrameSize(f.length)
+// examine looks at the frame at the beginning of b, a copy of the positions from the cursor to end, which is not simply one
+// to be handed out: padding, whose size it returns, a frame that goes on behind end and will be copied anew, or one that makes
+// no sense.
+func (l *laneReader) examine(b []byte, end uint64) (pad uint64, err error) {
+	sequence := binary.LittleEndian.Uint64(b)
+	length := binary.LittleEndian.Uint32(b[8:])
+	flags := binary.LittleEndian.Uint32(b[12:])
+	typ := int64(binary.LittleEndian.Uint64(b[16:]))
+	size := FrameSize(int(length))
+	toEnd := l.peer.Capacity - l.cursor&l.mask
 	switch {
-	case f.size > uint64(l.peer.MaxFrame):
-		return f, false, l.fail("the frame at %d has %d bytes of payload; at most %d fit", l.cursor, length, l.peer.MaxPayload())
-	case f.size > l.limit-l.cursor || f.size > l.peer.Capacity-l.cursor&l.mask:
-		return f, false, l.fail("the frame at %d with %d bytes goes beyond what was published, %d, or the end of the data", l.cursor, f.size, l.limit)
-	case f.sequence < l.expected || f.sequence == 0:
-		return f, false, l.fail("the frame at %d has sequence %d, after %d", l.cursor, f.sequence, l.expected-1)
-	case f.typ <= 0:
-		return f, false, l.fail("the frame at %d has type %d", l.cursor, f.typ)
+	case flags == framePad && toEnd > l.limit-l.cursor:
+		return 0, l.fail("padding at %d goes beyond what was published, %d", l.cursor, l.limit)
+	case flags == framePad:
+		return toEnd, nil
+	case flags != 0:
+		return 0, l.fail("the frame at %d has flags %#x, which this version does not know", l.cursor, flags)
+	case size > uint64(l.peer.MaxFrame):
+		return 0, l.fail("the frame at %d has %d bytes of payload; at most %d fit", l.cursor, length, l.peer.MaxPayload())
+	case size > l.limit-l.cursor || size > toEnd:
+		return 0, l.fail("the frame at %d with %d bytes goes beyond what was published, %d, or the end of the data", l.cursor, size, l.limit)
+	case sequence < l.expected || sequence == 0:
+		return 0, l.fail("the frame at %d has sequence %d, after %d", l.cursor, sequence, l.expected-1)
+	case typ <= 0:
+		return 0, l.fail("the frame at %d has type %d", l.cursor, typ)
+	case size <= end-l.cursor:
+		return 0, l.fail("the frame at %d makes no sense", l.cursor) // not reached: it was in order
 	}
-	return f, f.size <= end-l.cursor, nil
+	return 0, nil
 }
 
 // accept counts what was lost before a frame, and reports whether the frame is wanted.
@@ -232,6 +237,7 @@ func (l *laneReader) store(r *Reader) {
 		return
 	}
 	l.stored = l.cursor
+	r.count()
 	storeRelaxed(l.line.lost, l.lost)
 	if l.expected > 0 {
 		l.last = l.expected - 1

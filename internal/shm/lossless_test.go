@@ -61,7 +61,7 @@ func TestBlockedProducerGoesOnWhenTheLaneIsRead(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	for range n {
-		if _, err := rd.Next(nil); err != nil {
+		if _, err := rd.Next(forever); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -80,7 +80,7 @@ func TestWhoHoldsTheProducerUpForTooLongIsEvictedAndTold(t *testing.T) {
 	w := ring.writer(laneOptions{capacity: CapacityMin, lossless: true, stall: 20 * time.Millisecond})
 	n := fillLane(t, w)
 	for range 200 {
-		if err := w.Publish(nil, 1, make([]byte, 1000)); err != nil {
+		if err := w.Publish(forever, 1, make([]byte, 1000)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -90,12 +90,12 @@ func TestWhoHoldsTheProducerUpForTooLongIsEvictedAndTold(t *testing.T) {
 	if Evicted(w.memory, 0) != 200 {
 		t.Error("the consumer's slot does not say so")
 	}
-	_, err := slow.Next(nil)
+	_, err := slow.Next(forever)
 	var evicted *EvictedError
 	if !errors.Is(err, ErrEvicted) || !errors.As(err, &evicted) || evicted.Lane != 100 {
 		t.Fatalf("%v", err)
 	}
-	m, err := slow.Next(nil)
+	m, err := slow.Next(forever)
 	if err != nil || m.Lost == 0 || m.Sequence != m.Lost+1 {
 		t.Errorf("%d, lost %d, %v", m.Sequence, m.Lost, err)
 	}
@@ -162,7 +162,7 @@ func TestNewConsumerOfABusyLosslessLaneLosesNothingOnceItIsKnown(t *testing.T) {
 		rd := ring.reader(ReaderConfig{Lossless: true, Start: Oldest})
 		last, gaps := uint64(0), 0
 		for range 20_000 {
-			m, err := rd.Next(nil)
+			m, err := rd.Next(forever)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -196,12 +196,12 @@ func TestCloseEndsWhoWaits(t *testing.T) {
 	other := newRing(t, true)
 	idle := other.reader(ReaderConfig{})
 	published, read := make(chan error), make(chan error)
-	go func() { published <- w.Publish(nil, 1, make([]byte, 1000)) }()
-	go func() { _, err := idle.Next(nil); read <- err }()
+	go func() { published <- w.Publish(forever, 1, make([]byte, 1000)) }()
+	go func() { _, err := idle.Next(forever); read <- err }()
 	for !ReadLane(w.memory).Blocked || !ReadConsumer(idle.memory, 0).Parked {
 		time.Sleep(time.Millisecond)
 	}
-	if _, err := idle.Next(nil); err == nil || errors.Is(err, ErrClosed) {
+	if _, err := idle.Next(forever); err == nil || errors.Is(err, ErrClosed) {
 		t.Errorf("a second goroutine: %v", err)
 	}
 	w.Close()
@@ -214,10 +214,10 @@ func TestCloseEndsWhoWaits(t *testing.T) {
 	if err := <-read; !errors.Is(err, ErrClosed) {
 		t.Errorf("next: %v", err)
 	}
-	if err := w.Publish(nil, 1, nil); !errors.Is(err, ErrClosed) {
+	if err := w.Publish(forever, 1, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("publish after close: %v", err)
 	}
-	if _, err := idle.Next(nil); !errors.Is(err, ErrClosed) {
+	if _, err := idle.Next(forever); !errors.Is(err, ErrClosed) {
 		t.Errorf("next after close: %v", err)
 	}
 }
@@ -237,7 +237,7 @@ func TestContextEndsWaiting(t *testing.T) {
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		if err := w.Publish(nil, 1, nil); err != nil {
+		if err := w.Publish(forever, 1, nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := rd.Next(context.Background()); err != nil {
@@ -251,7 +251,7 @@ func TestEndedLaneIsReadToItsEndAndDropped(t *testing.T) {
 	rd := ring.reader(ReaderConfig{})
 	w := ring.writer(laneOptions{capacity: CapacityMin})
 	for range 5 {
-		if err := w.Publish(nil, 1, []byte("x")); err != nil {
+		if err := w.Publish(forever, 1, []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -26,7 +26,7 @@ func TestReadsAreNeverTorn(t *testing.T) {
 	go func() {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		for seq := uint64(1); !stop.Load(); seq++ {
-			b, err := w.Claim(nil, 8+rng.IntN(3000))
+			b, err := w.Claim(forever, 8+rng.IntN(3000))
 			if err != nil {
 				failed <- err
 				return
@@ -109,7 +109,7 @@ func TestOldPayloadsAreNotTakenForFrames(t *testing.T) {
 	go func() {
 		rng := rand.New(rand.NewPCG(3, 4))
 		for range total {
-			if err := w.Publish(nil, 1, forged[:rng.IntN(len(forged))]); err != nil {
+			if err := w.Publish(forever, 1, forged[:rng.IntN(len(forged))]); err != nil {
 				done <- err
 				return
 			}
@@ -144,7 +144,7 @@ func TestWhoComesLateLearnsWhatItLost(t *testing.T) {
 	publish := func(n int) {
 		t.Helper()
 		for range n {
-			if err := w.Publish(nil, 1+int64(w.Sequence()%2), make([]byte, 1000)); err != nil {
+			if err := w.Publish(forever, 1+int64(w.Sequence()%2), make([]byte, 1000)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -188,7 +188,7 @@ func TestStartsWhereItIsTold(t *testing.T) {
 	w := ring.writer(laneOptions{capacity: CapacityMin})
 	publish := func(n int) {
 		for range n {
-			if err := w.Publish(nil, 1, make([]byte, 968)); err != nil { // 1000 bytes a frame, 65 fit
+			if err := w.Publish(forever, 1, make([]byte, 968)); err != nil { // 1000 bytes a frame, 65 fit
 				t.Fatal(err)
 			}
 		}
@@ -233,28 +233,28 @@ func TestBorrowedViewSaysWhenItIsGone(t *testing.T) {
 	rd := ring.reader(ReaderConfig{})
 	w := ring.writer(laneOptions{capacity: CapacityMin})
 	for seq := uint64(1); seq <= 3; seq++ {
-		if err := w.Publish(nil, 1, payloadOf(seq, 5000)); err != nil {
+		if err := w.Publish(forever, 1, payloadOf(seq, 5000)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if m, err := rd.Next(nil); err != nil || m.Sequence != 1 {
+	if m, err := rd.Next(forever); err != nil || m.Sequence != 1 {
 		t.Fatal(m.Sequence, err)
 	}
-	v, err := rd.View(nil)
+	v, err := rd.View(forever)
 	if err != nil || v.Sequence != 2 || !checkPayload(v.Payload, 2) || !v.Valid() {
 		t.Fatalf("%d, %v", v.Sequence, err)
 	}
-	if m, err := rd.Next(nil); err != nil || m.Sequence != 3 || !checkPayload(m.Payload, 3) {
+	if m, err := rd.Next(forever); err != nil || m.Sequence != 3 || !checkPayload(m.Payload, 3) {
 		t.Fatal(m.Sequence, err)
 	}
-	if err := w.Publish(nil, 1, payloadOf(4, 5000)); err != nil {
+	if err := w.Publish(forever, 1, payloadOf(4, 5000)); err != nil {
 		t.Fatal(err)
 	}
-	if v, err = rd.View(nil); err != nil || v.Sequence != 4 {
+	if v, err = rd.View(forever); err != nil || v.Sequence != 4 {
 		t.Fatal(v.Sequence, err)
 	}
 	for seq := uint64(5); seq < 30; seq++ {
-		if err := w.Publish(nil, 1, payloadOf(seq, 5000)); err != nil {
+		if err := w.Publish(forever, 1, payloadOf(seq, 5000)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -262,7 +262,7 @@ func TestBorrowedViewSaysWhenItIsGone(t *testing.T) {
 		t.Error("the payload was overwritten, and the view says it is valid")
 	}
 	var m Message
-	if m, err = rd.Next(nil); err != nil || m.Lost == 0 || m.Sequence != 5+m.Lost {
+	if m, err = rd.Next(forever); err != nil || m.Lost == 0 || m.Sequence != 5+m.Lost {
 		t.Errorf("%d, lost %d, %v", m.Sequence, m.Lost, err)
 	}
 }
@@ -272,14 +272,14 @@ func TestClaimIsInvisibleUntilCommitted(t *testing.T) {
 	rd := ring.reader(ReaderConfig{})
 	w := ring.writer(laneOptions{capacity: CapacityMin})
 	for i := range 500 { // over the end of the data
-		b, err := w.Claim(nil, 1000)
+		b, err := w.Claim(forever, 1000)
 		if err != nil || len(b) != 1000 || cap(b) != 1000 {
 			t.Fatal(len(b), err)
 		}
-		if _, err := w.Claim(nil, 1); !errors.Is(err, ErrClaim) {
+		if _, err := w.Claim(forever, 1); !errors.Is(err, ErrClaim) {
 			t.Fatalf("a second claim: %v", err)
 		}
-		if err := w.Publish(nil, 1, nil); !errors.Is(err, ErrClaim) {
+		if err := w.Publish(forever, 1, nil); !errors.Is(err, ErrClaim) {
 			t.Fatalf("publishing beside a claim: %v", err)
 		}
 		copy(b, payloadOf(uint64(i+1), 900))
@@ -291,7 +291,7 @@ func TestClaimIsInvisibleUntilCommitted(t *testing.T) {
 			if err := w.Commit(1, 10); !errors.Is(err, ErrNoClaim) {
 				t.Fatalf("committing what was aborted: %v", err)
 			}
-			if err := w.Publish(nil, 9, payloadOf(uint64(i+1), 900)); err != nil {
+			if err := w.Publish(forever, 9, payloadOf(uint64(i+1), 900)); err != nil {
 				t.Fatal(err)
 			}
 		} else {
@@ -312,24 +312,24 @@ func TestBatchIsPublishedInOrder(t *testing.T) {
 	ring := newRing(t, true)
 	rd := ring.reader(ReaderConfig{})
 	w := ring.writer(laneOptions{capacity: CapacityMin})
-	if n, err := w.PublishBatch(nil, []Message{{Type: 1}, {Type: 2, Payload: []byte("b")}, {Type: 0}, {Type: 3}}); n != 2 || !errors.Is(err, ErrType) {
+	if n, err := w.PublishBatch(forever, []Message{{Type: 1}, {Type: 2, Payload: []byte("b")}, {Type: 0}, {Type: 3}}); n != 2 || !errors.Is(err, ErrType) {
 		t.Errorf("%d, %v", n, err)
 	}
-	if err := w.PublishV(nil, 3, [][]byte{[]byte("gat"), nil, []byte("hered")}); err != nil {
+	if err := w.PublishV(forever, 3, [][]byte{[]byte("gat"), nil, []byte("hered")}); err != nil {
 		t.Error(err)
 	}
 	into := make([]Message, 10)
-	if n, err := rd.NextBatch(nil, into); n != 3 || err != nil || into[1].Type != 2 || string(into[1].Payload) != "b" || string(into[2].Payload) != "gathered" || into[2].Sequence != 3 {
+	if n, err := rd.NextBatch(forever, into); n != 3 || err != nil || into[1].Type != 2 || string(into[1].Payload) != "b" || string(into[2].Payload) != "gathered" || into[2].Sequence != 3 {
 		t.Errorf("%d, %v, %+v", n, err, into[:n])
 	}
 	big := make([]Message, 100)
 	for i := range big {
 		big[i] = Message{Type: int64(i + 1), Payload: make([]byte, 10_000)}
 	}
-	if n, err := w.PublishBatch(nil, big); n != 100 || err != nil {
+	if n, err := w.PublishBatch(forever, big); n != 100 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
-	m, err := rd.Next(nil)
+	m, err := rd.Next(forever)
 	if err != nil || m.Lost == 0 || m.Sequence != 4+m.Lost || m.Type != int64(m.Sequence-3) {
 		t.Errorf("%+v %v", m.Sequence, err)
 	}

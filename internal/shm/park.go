@@ -27,21 +27,23 @@ func (r *Reader) more(ctx context.Context) error {
 	defer r.use.leave()
 	spins := 0
 	if spinning {
-		spins = readerSpins / (1 + len(r.lanes))
+		spins = readerSpins / (1 + len(r.lanes)) &^ 31
 	}
-	for {
-		found, err := r.poll()
+	for first := true; ; first = false {
+		found, err := r.poll(first)
 		if err != nil || found {
 			return err
 		}
-		r.settle()
-		switch {
-		case ctx == never:
-			return errNothing
-		case r.use.isClosed():
-			return ErrClosed
-		case ctx != nil && ctx.Err() != nil:
-			return ctx.Err()
+		if spins%32 == 0 {
+			r.settle()
+			switch {
+			case ctx == never:
+				return errNothing
+			case r.use.isClosed():
+				return ErrClosed
+			case ctx != nil && ctx.Err() != nil:
+				return ctx.Err()
+			}
 		}
 		if spins > 0 {
 			spins--

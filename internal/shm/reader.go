@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // Start is where a Reader begins in the lanes that were there before it. Lanes that join later are read from their beginning.
@@ -108,7 +109,8 @@ func (r *Reader) Next(ctx context.Context) (Message, error) {
 			return Message{}, ctx.Err()
 		}
 		if len(r.rest) >= FrameHeader {
-			if m, ok, err := r.take(); ok || err != nil {
+			var m Message
+			if ok, err := r.take(&m); ok || err != nil {
 				return m, err
 			}
 		}
@@ -129,10 +131,7 @@ func (r *Reader) NextBatch(ctx context.Context, into []Message) (int, error) {
 		}
 		n := 0
 		for n < len(into) && len(r.rest) >= FrameHeader {
-			m, ok, err := r.take()
-			if !ok && err == nil {
-				break
-			}
+			ok, err := r.take(&into[n])
 			if err != nil {
 				if n > 0 { // it is told with the next call
 					r.late = err
@@ -140,7 +139,9 @@ func (r *Reader) NextBatch(ctx context.Context, into []Message) (int, error) {
 				}
 				return 0, err
 			}
-			into[n] = m
+			if !ok {
+				break
+			}
 			n++
 		}
 		if n > 0 {
@@ -157,7 +158,8 @@ func (r *Reader) NextBatch(ctx context.Context, into []Message) (int, error) {
 func (r *Reader) TryNext() (Message, bool, error) {
 	for range unwantedPasses {
 		if len(r.rest) >= FrameHeader {
-			if m, ok, err := r.take(); ok || err != nil {
+			var m Message
+			if ok, err := r.take(&m); ok || err != nil {
 				return m, ok, err
 			}
 		}
@@ -172,47 +174,58 @@ func (r *Reader) TryNext() (Message, bool, error) {
 }
 
 // take hands out the next message of what was copied, if there is one.
-func (r *Reader) take() (m Message, ok bool, err error) {
+func (r *Reader) take(m *Message) (ok bool, err error) {
 	l := r.lane
 	for len(r.rest) >= FrameHeader {
-		f, whole, err := l.parse(r.rest, r.end)
-		if err != nil {
+		// What is in order for sure goes this way; the rest is looked at closely. The copy ends where the data ends or what was
+		// published does, so that a frame within it is within both.
+		header := (*[4]uint64)(unsafe.Pointer(unsafe.SliceData(r.rest)))
+		sequence, length, typ := header[0], header[1], int64(header[2])
+		size := (FrameHeader + length + FrameAlign - 1) &^ (FrameAlign - 1)
+		if length > uint64(l.peer.MaxFrame) || size > uint64(l.peer.MaxFrame) || size > uint64(len(r.rest)) || sequence < l.expected || sequence == 0 || typ <= 0 {
+			pad, err := l.examine(r.rest, r.end)
+			if err != nil {
+				r.failed()
+			}
+			l.cursor += pad
 			r.rest = nil
-			r.failed()
-			return m, false, err
+			return false, err
 		}
-		if f.pad {
-			l.cursor += f.size
-			break
+		payload := r.rest[FrameHeader : FrameHeader+length : FrameHeader+length]
+		l.cursor += size
+		r.rest = r.rest[size:]
+		if sequence != l.expected || l.from > 0 {
+			if !l.accept(r, sequence) {
+				continue
+			}
+		} else {
+			l.expected++
 		}
-		if !whole {
-			break
-		}
-		payload := r.rest[FrameHeader : FrameHeader+f.length : FrameHeader+f.length]
-		l.cursor += f.size
-		r.rest = r.rest[f.size:]
-		if !l.accept(r, f.sequence) || r.config.Types != nil && !r.config.Types(f.typ) {
+		if r.config.Types != nil && !r.config.Types(typ) {
 			continue
 		}
-		m = Message{Type: f.typ, Time: f.time, Lane: l.peer.ID, Sequence: f.sequence, Lost: l.untold, Payload: payload}
+		m.Type, m.Time, m.Lane, m.Sequence, m.Lost, m.Payload = typ, int64(header[3]), l.peer.ID, sequence, l.untold, payload
 		l.untold = 0
 		r.stats.received++
-		return m, true, nil
+		return true, nil
 	}
 	r.rest = nil
-	return m, false, nil
+	return false, nil
 }
 
-// poll copies what the next lane has that has something. It reports false if none has.
-func (r *Reader) poll() (bool, error) {
+// poll copies what the next lane has that has something. It reports false if none has. first says that the caller has not
+// waited: there is a stream of messages if there is something nevertheless.
+func (r *Reader) poll(first bool) (bool, error) {
 	if r.pending.Load() != nil {
 		if m := r.pending.Swap(nil); m != nil {
 			r.adopt(m)
 		}
 	}
-	if e := r.page.epoch.Load(); e > r.seen && e != r.pulled && r.config.Pull != nil {
+	if e := r.page.epoch.Load(); e > r.seen && e != r.pulled {
 		r.pulled = e
-		r.config.Pull()
+		if r.config.Pull != nil {
+			r.config.Pull()
+		}
 	}
 	for range len(r.lanes) {
 		if r.turn >= len(r.lanes) {
@@ -233,6 +246,9 @@ func (r *Reader) poll() (bool, error) {
 			}
 			if !ready {
 				break
+			}
+			if first && l.limit-l.cursor < streamBytes {
+				l.gather()
 			}
 			end, ok, err := l.fill(r)
 			if err != nil {
@@ -273,6 +289,11 @@ func (r *Reader) settle() {
 			l.store(r)
 		}
 	}
+	r.count()
+}
+
+// count shows how much was read.
+func (r *Reader) count() {
 	storeRelaxed(r.counters.received, r.stats.received)
 	storeRelaxed(r.counters.lost, r.stats.lost)
 }

@@ -22,7 +22,7 @@ func TestEverySizeArrivesAsItWasSent(t *testing.T) {
 		for round := range 3 {
 			for n := 0; n <= 1000; n++ {
 				seq++
-				if err := w.Publish(nil, int64(n+1), payloadOf(seq, n)); err != nil {
+				if err := w.Publish(forever, int64(n+1), payloadOf(seq, n)); err != nil {
 					t.Fatal(err)
 				}
 				m, err := rd.Next(within(t))
@@ -40,13 +40,13 @@ func TestEverySizeArrivesAsItWasSent(t *testing.T) {
 		if _, ok, err := rd.TryNext(); ok || err != nil {
 			t.Errorf("something else: %v", err)
 		}
-		if err := w.Publish(nil, 1, make([]byte, 16<<10-31)); !errors.Is(err, ErrTooLarge) {
+		if err := w.Publish(forever, 1, make([]byte, 16<<10-31)); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("one byte too many: %v", err)
 		}
-		if err := w.Publish(nil, 1, make([]byte, 16<<10-32)); err != nil {
+		if err := w.Publish(forever, 1, make([]byte, 16<<10-32)); err != nil {
 			t.Error(err)
 		}
-		if err := w.Publish(nil, 0, nil); !errors.Is(err, ErrType) {
+		if err := w.Publish(forever, 0, nil); !errors.Is(err, ErrType) {
 			t.Errorf("type 0: %v", err)
 		}
 	})

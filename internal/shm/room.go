@@ -10,7 +10,7 @@ const (
 	backstop        = 100 * time.Millisecond // of every sleep: somebody may have requeued the sleepers of a word that it may only read
 	membersPatience = 100 * time.Millisecond // how long a lossless lane waits to learn of new members
 	stallWindow     = 10 * time.Second       // over which a consumer's holding up is added up
-	roomSpins       = 100
+	roomSpins       = 300
 )
 
 // neverContext marks calls that do not wait.
@@ -176,7 +176,8 @@ func (w *Writer) park(ctx context.Context, target uint64, deadline int64) {
 	w.stats.blocked++
 	w.words.blocked.Store(w.stats.blocked) // odd: from here on who reads wakes
 	// Look again: who read before that did not wake.
-	again := w.pending.Load() != nil || w.use.isClosed() || ctx != nil && ctx.Err() != nil || w.room() >= target && w.epoch.Load() <= w.seen
+	again := w.pending.Load() != nil || w.use.isClosed() || ctx != nil && ctx.Err() != nil ||
+		w.epoch.Load() > max(w.seen, w.pulled) || w.room() >= target && w.epoch.Load() <= max(w.seen, w.unmet)
 	timedOut := false
 	if !again {
 		timedOut = sleep(words, deadline)

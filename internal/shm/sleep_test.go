@@ -88,7 +88,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 				rd := c.join(slot, lossless)
 				joins.Add(1)
 				for range 500 + rng.IntN(5000) {
-					m, err := rd.Next(nil)
+					m, err := rd.Next(forever)
 					if errors.Is(err, ErrClosed) && stop.Load() {
 						return
 					}
@@ -115,7 +115,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 					burst = 100 // more than fits: it blocks
 				}
 				for range burst {
-					if err := w.Publish(nil, 1, payload[:rng.IntN(2000)]); err != nil {
+					if err := w.Publish(forever, 1, payload[:rng.IntN(2000)]); err != nil {
 						t.Errorf("publish: %v", err)
 						return
 					}

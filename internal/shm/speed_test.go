@@ -10,7 +10,7 @@ func BenchmarkPublishNobody(b *testing.B) {
 	w := ring.writer(laneOptions{capacity: 1 << 20})
 	p := make([]byte, 128)
 	for b.Loop() {
-		_ = w.Publish(nil, 1, p)
+		_ = w.Publish(forever, 1, p)
 	}
 }
 func BenchmarkPublishUntimed(b *testing.B) {
@@ -18,7 +18,7 @@ func BenchmarkPublishUntimed(b *testing.B) {
 	w := ring.writer(laneOptions{capacity: 1 << 20, untimed: true})
 	p := make([]byte, 128)
 	for b.Loop() {
-		_ = w.Publish(nil, 1, p)
+		_ = w.Publish(forever, 1, p)
 	}
 }
 
@@ -30,7 +30,7 @@ func benchStream(b *testing.B, lossless bool) {
 	done := make(chan struct{})
 	go func() {
 		for range b.N {
-			_ = w.Publish(nil, 1, p)
+			_ = w.Publish(forever, 1, p)
 		}
 		close(done)
 	}()
@@ -60,17 +60,39 @@ func BenchmarkRoundTrip(b *testing.B) {
 	p := make([]byte, 128)
 	go func() {
 		for {
-			m, err := r1.Next(nil)
+			m, err := r1.Next(forever)
 			if err != nil {
 				return
 			}
-			_ = w2.Publish(nil, 1, m.Payload)
+			_ = w2.Publish(forever, 1, m.Payload)
 		}
 	}()
 	for b.Loop() {
-		_ = w1.Publish(nil, 1, p)
-		if _, err := r2.Next(nil); err != nil {
+		_ = w1.Publish(forever, 1, p)
+		if _, err := r2.Next(forever); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// What reading alone costs: the lane was filled before.
+func BenchmarkRead(b *testing.B) {
+	ring := newRing(b, false)
+	rd := ring.reader(ReaderConfig{})
+	w := ring.writer(laneOptions{capacity: 4 << 20})
+	p := make([]byte, 128)
+	const n = 20000
+	for b.Loop() {
+		b.StopTimer()
+		for range n {
+			_ = w.Publish(forever, 1, p)
+		}
+		b.StartTimer()
+		for range n {
+			if _, err := rd.Next(forever); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/msg")
 }

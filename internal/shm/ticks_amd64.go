@@ -1,7 +1,7 @@
 package shm
 
-// ticksStale is 0.4 to 1 us of the time-stamp counter, at 2 to 5 GHz.
-const ticksStale = 2000
+// ticksStale is 2 to 5 ms of the time-stamp counter.
+const ticksStale = 10_000_000
 
 // ticks reads the processor's time-stamp counter.
 func ticks() uint64

@@ -1,7 +1,7 @@
 package shm
 
-// ticksStale is 1 us of the generic timer at 24 MHz, and less where it is faster.
-const ticksStale = 24
+// ticksStale is 5 ms of the generic timer at 24 MHz, and less where it is faster.
+const ticksStale = 120_000
 
 // ticks reads the processor's counter-timer.
 func ticks() uint64

@@ -8,73 +8,72 @@ import (
 
 // use guards a handle's memory: it is unmapped when the handle is closed and nobody is inside. One goroutine at a
 // time may be inside.
+//
+// Going in and out is on every path, closing happens once. So who goes in writes inside without a fence and then looks
+// whether the handle is closed; who closes says so, makes every thread of the process pass a fence, and then looks at
+// inside. See membarrier(2).
 type use struct {
-	state atomic.Uint32
+	inside atomic.Uint64 // 1: somebody is, written with storeRelaxed and storeRelease
+	closed atomic.Bool
 
 	mu      sync.Mutex // guards the rest
 	sharers int
 	free    func() // set by close, until it was called
-	closed  bool
 }
-
-// States.
-const (
-	useIdle = iota
-	useInside
-	useClosed       // nobody is inside
-	useClosedInside // somebody is inside, and frees what is to be freed when it leaves
-)
 
 var errTwoAtOnce = errors.New("two goroutines use one handle at once: give each its own")
 
-// enter goes inside.
-func (u *use) enter() bool { return u.state.CompareAndSwap(useIdle, useInside) }
+// enter goes inside, unless the handle is closed or somebody is inside. The latter is noticed mostly, not always.
+func (u *use) enter() bool {
+	if u.inside.Load() != 0 {
+		return false
+	}
+	storeRelaxed(&u.inside, 1)
+	if u.closed.Load() {
+		u.leave()
+		return false
+	}
+	return true
+}
 
 // refusal says why enter refused.
 func (u *use) refusal() error {
-	if u.state.Load() == useInside {
-		return errTwoAtOnce
+	if u.closed.Load() {
+		return ErrClosed
 	}
-	return ErrClosed
+	return errTwoAtOnce
 }
 
 // leave goes outside.
 func (u *use) leave() {
-	if !u.state.CompareAndSwap(useInside, useIdle) {
-		u.state.Store(useClosed)
+	storeRelease(&u.inside, 0)
+	if u.closed.Load() {
 		u.release()
 	}
 }
 
 // isClosed is for who is inside.
-func (u *use) isClosed() bool { return u.state.Load() == useClosedInside }
+func (u *use) isClosed() bool { return u.closed.Load() }
 
 // close closes the handle. Who is inside is interrupted, and frees the memory when it leaves.
 func (u *use) close(interrupt, free func()) {
 	u.mu.Lock()
-	if u.closed {
+	if u.closed.Load() {
 		u.mu.Unlock()
 		return
 	}
-	u.closed, u.free = true, free
+	u.free = free
+	u.closed.Store(true)
 	u.mu.Unlock()
-	for {
-		if u.state.CompareAndSwap(useIdle, useClosed) {
-			u.release()
-			return
-		}
-		if u.state.CompareAndSwap(useInside, useClosedInside) {
-			interrupt()
-			return
-		}
-	}
+	interrupt()
+	u.release()
 }
 
 // share keeps the memory mapped for somebody who only looks, unless it is closed.
 func (u *use) share() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.closed {
+	if u.closed.Load() {
 		return false
 	}
 	u.sharers++
@@ -85,14 +84,17 @@ func (u *use) unshare() {
 	u.mu.Lock()
 	u.sharers--
 	u.mu.Unlock()
-	u.release()
+	if u.closed.Load() {
+		u.release()
+	}
 }
 
 // release frees the memory if the handle is closed and nobody uses it.
 func (u *use) release() {
+	fenceAllThreads()
 	u.mu.Lock()
 	var free func()
-	if u.sharers == 0 && u.state.Load() == useClosed {
+	if u.sharers == 0 && u.inside.Load() == 0 {
 		free, u.free = u.free, nil
 	}
 	u.mu.Unlock()

@@ -3,6 +3,7 @@ package shm
 import (
 	"context"
 	"sync/atomic"
+	"unsafe"
 )
 
 // View is a message that stands in the producer's memory. It may be overwritten at any time: only if Valid
@@ -37,20 +38,29 @@ func (r *Reader) View(ctx context.Context) (View, error) {
 		}
 		l := r.lane
 		at := l.cursor
-		f, _, err := l.parse(r.rest, l.limit)
-		r.rest = nil
-		if err != nil {
-			r.failed()
-			return View{}, err
+		header := (*[4]uint64)(unsafe.Pointer(unsafe.SliceData(r.rest)))
+		sequence, length, typ := header[0], header[1], int64(header[2])
+		size := (FrameHeader + length + FrameAlign - 1) &^ (FrameAlign - 1)
+		if length > uint64(l.peer.MaxFrame) || size > uint64(l.peer.MaxFrame) || size > min(l.limit-at, l.peer.Capacity-at&l.mask) || sequence < l.expected || sequence == 0 || typ <= 0 {
+			pad, err := l.examine(r.rest, at)
+			r.rest = nil
+			if err != nil {
+				r.failed()
+				return View{}, err
+			}
+			l.cursor += pad
+			continue
 		}
-		l.cursor += f.size
-		if f.pad || !l.accept(r, f.sequence) || r.config.Types != nil && !r.config.Types(f.typ) {
+		nanos := int64(header[3])
+		r.rest = nil
+		l.cursor += size
+		if !l.accept(r, sequence) || r.config.Types != nil && !r.config.Types(typ) {
 			continue
 		}
 		begin := at&l.mask + FrameHeader
-		end := begin + uint64(f.length)
+		end := begin + length
 		v := View{oldest: l.oldest, fence: &r.fence, position: at}
-		v.Message = Message{Type: f.typ, Time: f.time, Lane: l.peer.ID, Sequence: f.sequence, Lost: l.untold, Payload: l.data[begin:end:end]}
+		v.Message = Message{Type: typ, Time: nanos, Lane: l.peer.ID, Sequence: sequence, Lost: l.untold, Payload: l.data[begin:end:end]}
 		l.untold = 0
 		r.stats.received++
 		return v, nil

@@ -32,8 +32,7 @@ func (w *Writer) wakeSleepers() {
 
 // wake wakes everybody who sleeps at the lane.
 func (w *Writer) wake() {
-	w.stats.wake++
-	w.words.wake.Store(w.stats.wake)
+	w.words.wake.Add(1)
 	wakeShared(w.words.wake)
 	w.stats.wakes++
 	storeRelaxed(w.words.wakes, w.stats.wakes)
@@ -47,9 +46,11 @@ func (w *Writer) meet() {
 	}
 	if e := w.epoch.Load(); e > w.seen {
 		w.wake()
-		if e != w.pulled && w.config.Pull != nil {
+		if e != w.pulled {
 			w.pulled = e
-			w.config.Pull()
+			if w.config.Pull != nil {
+				w.config.Pull()
+			}
 		}
 	}
 }

@@ -65,7 +65,7 @@ type laneWords struct {
 
 // writerCounters are the private copies of what stands in the lane's words.
 type writerCounters struct {
-	wake, blocked                                             uint32
+	blocked                                                   uint32
 	wakes, elided, blocks, blockedNanos, evictions, backstops uint64
 }
 
@@ -314,7 +314,18 @@ func (w *Writer) Stats() WriterStats {
 }
 
 // Offer hands over new members. They are adopted at the next publish, or at once by one that waits.
-func (w *Writer) Offer(m Members) { w.offer(m) }
+func (w *Writer) Offer(m Members) {
+	another := m.Page != nil
+	w.offer(m)
+	if !another || !w.use.share() {
+		return
+	}
+	// The epoch that the Writer watched until now does not rise any more. Consumers that it could not know of may have gone
+	// to sleep while it published: nobody else will wake them.
+	w.words.wake.Add(1)
+	wakeShared(w.words.wake)
+	w.use.unshare()
+}
 
 // Close ends publishing: a call that waits returns ErrClosed. The lane stays as it is for its consumers.
 func (w *Writer) Close() {

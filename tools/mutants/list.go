@@ -70,4 +70,44 @@ var mutants = []mutant{
 		file: "broker/recover.go", old: "s.q.Restart(now, l.stopped, l.stoppedAt)", new: "s.q.Restart(now, true, l.stoppedAt)",
 		tests: []string{"./broker", "-run", "TestAcknowledgedMessages"},
 	},
+	{
+		name: "torn-reads", about: "a copy counts although it was overwritten meanwhile",
+		file: "internal/shm/lane.go", old: "\toldest := l.oldest.Load()\n\tl.watchOldest(r, oldest)\n\tif oldest > l.cursor {\n\t\tif err", new: "\toldest := l.lastOldest\n\tl.watchOldest(r, oldest)\n\tif oldest > l.cursor {\n\t\tif err",
+		tests: []string{"./internal/shm", "-run", "TestReadsAreNeverTorn", "-shm.torn=20s"},
+	},
+	{
+		name: "late-oldest", about: "frames are overwritten before oldest says so",
+		file: "internal/shm/room.go", old: "\tw.words.oldest.Store(target)\n", new: "\tdefer w.words.oldest.Store(target - w.stride)\n",
+		tests: []string{"./internal/shm", "-run", "TestReadsAreNeverTorn", "-shm.torn=20s"},
+	},
+	{
+		name: "no-second-look", about: "a consumer sleeps without looking again after it said so",
+		file: "internal/shm/park.go", old: " || r.hasNew()\n", new: "\n",
+		tests: []string{"./internal/shm", "-run", "TestNoWakeUpIsLost"},
+	},
+	{
+		name: "old-wake-word", about: "what a consumer sleeps on is remembered after its second look",
+		file: "internal/shm/park.go", old: "\tif !again {\n", new: "\tfor i, l := range r.lanes {\n\t\tif i+2 < len(words) {\n\t\t\twords[i+2].value = uint64(l.wake.Load())\n\t\t}\n\t}\n\tif !again {\n",
+		tests: []string{"./internal/shm", "-run", "TestNoWakeUpIsLost"},
+	},
+	{
+		name: "no-wake", about: "a producer does not wake who sleeps",
+		file: "internal/shm/wake.go", old: "g&1 == 1 && g != c.woken {\n\t\t\tc.woken = g\n\t\t\tfresh = true", new: "g&1 == 1 && g != c.woken {\n\t\t\tc.woken = g",
+		tests: []string{"./internal/shm", "-run", "TestNoWakeUpIsLost"},
+	},
+	{
+		name: "no-producer-wake", about: "a consumer does not wake a producer that waits for room",
+		file: "internal/shm/lane.go", old: "g&1 == 1 && g != l.woken {", new: "g&1 == 1 && g == l.woken+1 {",
+		tests: []string{"./internal/shm", "-run", "TestNoWakeUpIsLost"},
+	},
+	{
+		name: "no-gate", about: "a lossless producer does not wait",
+		file: "internal/shm/room.go", old: "if w.config.Lossless && (", new: "if false && (",
+		tests: []string{"./internal/shm", "-run", "Lossless"},
+	},
+	{
+		name: "believe-lengths", about: "a frame may be longer than what was published",
+		file: "internal/shm/lane.go", old: "case f.size > l.limit-l.cursor || f.size > l.peer.Capacity-l.cursor&l.mask:", new: "case f.size > l.peer.Capacity:",
+		tests: []string{"./internal/shm", "-run", "Survives|OldPayloads"},
+	},
 }
