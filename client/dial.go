@@ -65,6 +65,7 @@ type Client struct {
 	conn     *grpc.ClientConn
 	admin    ipcdv1.QueueAdminServiceClient
 	messages ipcdv1.MessageServiceClient
+	rings    ipcdv1.RingServiceClient
 	system   ipcdv1.SystemServiceClient
 	lanes    lanes
 
@@ -137,6 +138,7 @@ func Dial(target string, opts ...Option) (*Client, error) {
 	c.conn = conn
 	c.admin = ipcdv1.NewQueueAdminServiceClient(conn)
 	c.messages = ipcdv1.NewMessageServiceClient(conn)
+	c.rings = ipcdv1.NewRingServiceClient(conn)
 	c.system = ipcdv1.NewSystemServiceClient(conn)
 	return c, nil
 }

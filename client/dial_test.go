@@ -156,7 +156,8 @@ func TestErrorsCarryTheirParticulars(t *testing.T) {
 func TestEveryReasonHasASentinel(t *testing.T) {
 	sentinels := []error{ErrInvalidArgument, ErrQueueNotFound, ErrQueueExists, ErrQueueFull, ErrQuotaExceeded, ErrMessageTooLarge, ErrBufferTooSmall,
 		ErrStaleReceipt, ErrDurabilityMismatch, ErrQueueDeleted, ErrAccessDenied, ErrDiskFull, ErrDamaged, ErrKernelLimit, ErrTimedOut, ErrUnhealthy, ErrShuttingDown,
-		ErrUnimplemented, ErrOutcomeUnknown, ErrStaleBatch, ErrKernelNameTaken, ErrDeadLetterCycle, ErrCancelled, ErrUnreachable, ErrInternal}
+		ErrUnimplemented, ErrOutcomeUnknown, ErrStaleBatch, ErrKernelNameTaken, ErrDeadLetterCycle, ErrRingNotFound, ErrRingExists, ErrRingDeleted,
+		ErrRingCorrupt, ErrConsumerEvicted, ErrCancelled, ErrUnreachable, ErrInternal}
 	for _, r := range reason.All() {
 		found := 0
 		for _, s := range sentinels {

@@ -1,5 +1,6 @@
 // Package client is the Go SDK of ipcd: it sends typed messages to the queues of a daemon, receives
-// and consumes them, looks at them, and manages queues.
+// and consumes them, looks at them, and manages queues. It also publishes to rings and subscribes to them;
+// programs on the daemon's host reach rings much faster with package client/ring.
 //
 //	c, err := client.Dial("")        // the daemon on this host
 //	q := c.Queue("/jobs")            // no I/O
@@ -8,7 +9,12 @@
 //
 //	err = c.Transact(ctx, moveOn)    // sends and acks over any queues, all or none
 //
-// What a call acknowledged survives a crash, unless the queue was declared DurabilityMemory.
+//	p, err := c.Ring("/ticks").Publisher(ctx)
+//	published, err := p.Publish(ctx, client.RingMessage{Type: 7, Payload: tick})
+//	for d, err := range c.Ring("/ticks").Subscribe(ctx, client.RingSubscribeOptions{}) {}
+//
+// What a call acknowledged survives a crash, unless the queue was declared DurabilityMemory. What is in a ring
+// is in memory alone.
 //
 // Everything is safe for concurrent use. Errors can be told apart with errors.Is and the sentinels of
 // this package, such as ErrQueueFull; errors.As with *Error gives the particulars.

@@ -40,6 +40,11 @@ var (
 	ErrStaleBatch         = sentinel(reason.StaleBatch)         // the batch id is older than what the daemon remembers
 	ErrKernelNameTaken    = sentinel(reason.KernelNameTaken)    // a kernel queue of that name belongs to somebody else
 	ErrDeadLetterCycle    = sentinel(reason.DeadLetterCycle)    // dead-letter queues would form a circle
+	ErrRingNotFound       = sentinel(reason.RingNotFound)       // no ring has this name
+	ErrRingExists         = sentinel(reason.RingExists)         // a ring has this name, with other settings
+	ErrRingDeleted        = sentinel(reason.RingDeleted)        // the ring went away during the call
+	ErrRingCorrupt        = sentinel(reason.RingCorrupt)        // a producer's memory makes no sense: its lane is not read on
+	ErrConsumerEvicted    = sentinel(reason.ConsumerEvicted)    // a lossless consumer held a producer up for too long
 	ErrCancelled          = sentinel(reason.Cancelled)          // the caller gave up
 	ErrUnreachable        = sentinel(reason.Unreachable)        // no daemon answers at the address; nothing was sent
 	ErrInternal           = sentinel(reason.Internal)           // a defect in ipcd
@@ -52,7 +57,7 @@ const Whole = reason.Whole
 type Error struct {
 	Reason     string        // machine-readable, such as "QUEUE_FULL"
 	Message    string        // for people
-	Queue      string        // the queue concerned, or ""
+	Queue      string        // the queue or ring concerned, or ""
 	Index      int           // the message, settlement or part of a transaction concerned, counted from 0, or Whole
 	Field      string        // the field of the request concerned, or ""
 	RetryAfter time.Duration // when trying again may help, or 0
@@ -126,7 +131,7 @@ func outcomeUnknown(queue string, cause *Error) *Error {
 	return newError(reason.OutcomeUnknown, "it is not known whether the messages were stored (%s); look with peek, or send again with a dedup id", cause.Message).on(queue).because(cause)
 }
 
-// rpcError is the Error for what a gRPC call returned; queue is the queue it was about, or "".
+// rpcError is the Error for what a gRPC call returned; queue is the queue or ring it was about, or "".
 func (c *Client) rpcError(err error, queue string) *Error {
 	var known *Error
 	if errors.As(err, &known) {

@@ -279,6 +279,118 @@ func ExampleQueue_Peek() {
 	// 2 ready b
 }
 
+func ExampleClient_CreateRing() {
+	c, err := client.Dial("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	var created bool
+	info, err := c.CreateRing(context.Background(), "/example-trades", client.RingSettings{
+		CapacityBytes: 1 << 20,
+		Policy:        client.RingLossless,
+		Stall:         2 * time.Second,
+		Mode:          new(uint32(0o660)),
+	}, client.ReportCreated(&created))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.Name, created, info.Settings.Policy)
+	// Output: /example-trades true lossless
+}
+
+func ExampleClient_Rings() {
+	c := prepareRing("/example-rings")
+	defer c.Close()
+	for info, err := range c.Rings(context.Background(), "example-r*") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(info.Name)
+	}
+	// Output: /example-rings
+}
+
+// prepareRing makes a ring for an example.
+func prepareRing(name string) *client.Client {
+	c, err := client.Dial("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := c.CreateRing(context.Background(), name, client.RingSettings{}); err != nil {
+		log.Fatal(err)
+	}
+	return c
+}
+
+func ExampleRing_Publisher() {
+	c := prepareRing("/example-publish")
+	defer c.Close()
+	ctx := context.Background()
+	p, err := c.Ring("/example-publish").Publisher(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Close()
+	published, err := p.Publish(ctx, client.RingMessage{Type: 7, Payload: []byte("a")}, client.RingMessage{Type: 7, Payload: []byte("b")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(published.FirstSequence, published.Count)
+	// Output: 1 2
+}
+
+func ExampleRing_Subscribe() {
+	c := prepareRing("/example-subscribe")
+	defer c.Close()
+	ctx := context.Background()
+	r := c.Ring("/example-subscribe")
+	p, err := r.Publisher(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Close()
+	for _, payload := range []string{"a", "b", "c"} {
+		if _, err := p.Publish(ctx, client.RingMessage{Payload: []byte(payload)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for d, err := range r.Subscribe(ctx, client.RingSubscribeOptions{From: client.FromOldest()}) {
+		if errors.Is(err, client.ErrRingCorrupt) {
+			log.Printf("lane %d is not read on: %v", d.LaneID, err)
+			continue
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		if d.Lost > 0 {
+			log.Printf("lost %d messages: too slow", d.Lost)
+		}
+		fmt.Printf("%d %s\n", d.Sequence, d.Payload)
+		if d.Sequence == 3 {
+			break
+		}
+	}
+	// Output:
+	// 1 a
+	// 2 b
+	// 3 c
+}
+
+func ExampleParseRingPosition() {
+	for _, text := range []string{"oldest", "newest", "4711"} {
+		p, err := client.ParseRingPosition(text)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(p)
+	}
+	// Output:
+	// oldest
+	// newest
+	// 4711
+}
+
 func ExampleError() {
 	c, _ := prepare("/example-error")
 	defer c.Close()

@@ -54,6 +54,7 @@ type fake struct {
 	ipcdv1.UnimplementedSystemServiceServer
 	ipcdv1.UnimplementedQueueAdminServiceServer
 	ipcdv1.UnimplementedMessageServiceServer
+	ipcdv1.UnimplementedRingServiceServer
 
 	path string
 
@@ -63,6 +64,7 @@ type fake struct {
 	instance string
 	changed  chan struct{} // closed, and made anew, at every change
 	queues   map[string]*fakeQueue
+	rings    map[string]*fakeRing
 	answers  map[string]*ipcdv1.Stored   // by producer and batch
 	done     map[string][]*ipcdv1.Stored // transactions, alike
 	batches  int                         // that came, refused and repeated ones and transactions included
@@ -79,6 +81,7 @@ type hooks struct {
 	received    func()            // messages are taken and not yet handed over
 	settled     func()            // a frame of settlements is done and not yet confirmed
 	getInfo     func()
+	publish     func(n int) error // n-th request to publish came
 }
 
 type fakeQueue struct {
@@ -116,7 +119,7 @@ func newFake(instance string) (f *fake, remove func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	f = &fake{path: filepath.Join(dir, "s"), changed: make(chan struct{}), queues: map[string]*fakeQueue{}}
+	f = &fake{path: filepath.Join(dir, "s"), changed: make(chan struct{}), queues: map[string]*fakeQueue{}, rings: map[string]*fakeRing{}}
 	f.addQueue("/jobs", 1000)
 	return f, func() { _ = os.RemoveAll(dir) }, f.start(instance)
 }
@@ -139,6 +142,7 @@ func (f *fake) start(instance string) error {
 	ipcdv1.RegisterSystemServiceServer(server, f)
 	ipcdv1.RegisterQueueAdminServiceServer(server, f)
 	ipcdv1.RegisterMessageServiceServer(server, f)
+	ipcdv1.RegisterRingServiceServer(server, f)
 	f.server = server
 	go func() { _ = server.Serve(&trackingListener{listener, f}) }()
 	return nil
@@ -280,7 +284,7 @@ func (f *fake) GetInfo(context.Context, *ipcdv1.GetInfoRequest) (*ipcdv1.GetInfo
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &ipcdv1.GetInfoResponse{Version: "1.0", Instance: f.instance, Pid: 42, Caller: &ipcdv1.Caller{Kind: "unix", Uid: 7}, Storage: f.storage}, nil
+	return &ipcdv1.GetInfoResponse{Version: "1.0", Instance: f.instance, Pid: 42, Caller: &ipcdv1.Caller{Kind: "unix", Uid: 7}, Storage: f.storage, AttachSocket: "/run/attach.sock"}, nil
 }
 
 // store stores a batch, or says why not.

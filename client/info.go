@@ -21,6 +21,8 @@ type DaemonInfo struct {
 	GoVersion string
 	Caller    Caller
 	Storage   Storage
+	// AttachSocket is the path of the socket at which programs on the daemon's host attach to rings; "": none.
+	AttachSocket string
 }
 
 // Storage is how the daemon's journal fares.
@@ -73,7 +75,8 @@ func (c *Client) Info(ctx context.Context) (DaemonInfo, error) {
 			Groups: caller.GetGroups(),
 			PID:    int(caller.GetPid()),
 		},
-		Storage: storageOf(p.GetStorage()),
+		Storage:      storageOf(p.GetStorage()),
+		AttachSocket: p.GetAttachSocket(),
 	}, nil
 }
 

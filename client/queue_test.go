@@ -155,7 +155,7 @@ func TestPauseResumeDeleteInfo(t *testing.T) {
 	if n, err := c.DeleteQueue(t.Context(), "jobs"); err != nil || n != 12 {
 		t.Errorf("%d, %v", n, err)
 	}
-	if info, err := c.Info(t.Context()); err != nil || info.Instance != "first" || info.PID != 42 || info.Caller.UID != 7 {
+	if info, err := c.Info(t.Context()); err != nil || info.Instance != "first" || info.PID != 42 || info.Caller.UID != 7 || info.AttachSocket != "/run/attach.sock" {
 		t.Errorf("%+v, %v", info, err)
 	}
 	var e *Error

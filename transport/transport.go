@@ -1,4 +1,4 @@
-// Package transport holds what all doors share: the Broker they call.
+// Package transport holds what all doors share: the Broker and the Rings they call.
 package transport
 
 import (

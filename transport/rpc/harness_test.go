@@ -28,11 +28,23 @@ type harness struct {
 	tcp      *grpc.ClientConn
 	admin    ipcdv1.QueueAdminServiceClient
 	messages ipcdv1.MessageServiceClient
+	rings    ipcdv1.RingServiceClient
 	system   ipcdv1.SystemServiceClient
 	logs     *observer.ObservedLogs
 }
 
 func serve(t testing.TB, b transport.Broker) *harness {
+	t.Helper()
+	return serveOptions(t, Options{Broker: b})
+}
+
+// serveRings serves rings, and a broker that is not called.
+func serveRings(t testing.TB, r transport.Rings) *harness {
+	t.Helper()
+	return serveOptions(t, Options{Broker: &fakeBroker{}, Rings: r, AttachSocket: "/run/attach.sock"})
+}
+
+func serveOptions(t testing.TB, o Options) *harness {
 	t.Helper()
 	t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreCurrent()) })
 	core, logs := observer.New(zapcore.DebugLevel)
@@ -45,13 +57,15 @@ func serve(t testing.TB, b transport.Broker) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.server = New(Options{Broker: b, Logger: zap.New(core), Version: "v9", StateDir: "/state"})
+	o.Logger, o.Version, o.StateDir = zap.New(core), "v9", "/state"
+	h.server = New(o)
 	served := make(chan error, 1)
 	go func() { served <- h.server.Serve(unixListener, tcpListener) }()
 	h.unix = dial(t, "unix://"+h.socket)
 	h.tcp = dial(t, tcpListener.Addr().String())
 	h.admin = ipcdv1.NewQueueAdminServiceClient(h.unix)
 	h.messages = ipcdv1.NewMessageServiceClient(h.unix)
+	h.rings = ipcdv1.NewRingServiceClient(h.unix)
 	h.system = ipcdv1.NewSystemServiceClient(h.unix)
 	t.Cleanup(func() {
 		h.unix.Close()

@@ -37,6 +37,9 @@ type Options struct {
 	Version  string           // as GetInfo tells it
 	StateDir string           // as GetInfo tells it
 	Now      func() time.Time // wall time; nil: time.Now
+
+	Rings        transport.Rings // nil: RingService is UNIMPLEMENTED
+	AttachSocket string          // as GetInfo tells it; "": there is none
 }
 
 // Server serves all of ipcd's gRPC services.
@@ -47,6 +50,9 @@ type Server struct {
 	stateDir string
 	now      func() time.Time
 	started  time.Time
+
+	rings        transport.Rings // or nil
+	attachSocket string
 
 	health   *health.Server
 	readers  sync.WaitGroup  // goroutines that read streams; they end after their handlers
@@ -63,7 +69,7 @@ type Server struct {
 
 // New returns a Server that serves nothing yet.
 func New(o Options) *Server {
-	s := &Server{broker: o.Broker, log: o.Logger, version: o.Version, stateDir: o.StateDir, now: o.Now, health: health.NewServer()}
+	s := &Server{broker: o.Broker, log: o.Logger, version: o.Version, stateDir: o.StateDir, now: o.Now, rings: o.Rings, attachSocket: o.AttachSocket, health: health.NewServer()}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -125,6 +131,9 @@ func (s *Server) newServer(local bool) *grpc.Server {
 	ipcdv1.RegisterQueueAdminServiceServer(server, queueAdmin{Server: s})
 	ipcdv1.RegisterMessageServiceServer(server, messages{Server: s})
 	ipcdv1.RegisterSystemServiceServer(server, system{Server: s})
+	if s.rings != nil {
+		ipcdv1.RegisterRingServiceServer(server, ringService{Server: s})
+	}
 	for name := range server.GetServiceInfo() {
 		s.health.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
 	}

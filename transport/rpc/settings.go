@@ -2,8 +2,6 @@ package rpc
 
 import (
 	"math"
-	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -17,18 +15,8 @@ import (
 	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
 )
 
-// field is one setting of a queue: its path in ipcdv1.QueueSettings, as a field mask names it, and how
-// it is taken over.
-type field struct {
-	path string
-	// take sets the field of to from the request, if it is set there.
-	take func(to *queue.Settings, from *ipcdv1.QueueSettings) (set bool, err error)
-	// reset sets it to its default. Nil: it has none.
-	reset func(to, defaults *queue.Settings)
-}
-
-// settingsFields is every setting there is.
-var settingsFields = []field{
+// settingsFields is every setting of a queue.
+var settingsFields = fields[queue.Settings, ipcdv1.QueueSettings]{
 	setting("max_messages", func(s *queue.Settings) *int64 { return &s.MaxMessages },
 		count("max_messages", limits.QueueMessagesMax, func(s *ipcdv1.QueueSettings) *uint64 { return s.MaxMessages })),
 	setting("max_bytes", func(s *queue.Settings) *int64 { return &s.MaxBytes },
@@ -104,26 +92,6 @@ var settingsFields = []field{
 		func(s *ipcdv1.QueueSettings) (uint32, bool, error) { return s.GetGroupGid(), s.GroupGid != nil, nil })),
 }
 
-// setting makes a field of at, the place in queue.Settings, and get, which reads the request.
-func setting[T any](path string, at func(*queue.Settings) *T, get func(*ipcdv1.QueueSettings) (v T, set bool, err error)) field {
-	return field{
-		path: path,
-		take: func(to *queue.Settings, from *ipcdv1.QueueSettings) (bool, error) {
-			v, set, err := get(from)
-			if set && err == nil {
-				*at(to) = v
-			}
-			return set, err
-		},
-		reset: func(to, defaults *queue.Settings) { *at(to) = *at(defaults) },
-	}
-}
-
-func withoutDefault(f field) field {
-	f.reset = nil
-	return f
-}
-
 // count reads a number. What does not fit an int64 is refused here, all else by queue.Settings.Check.
 func count(path string, high int64, get func(*ipcdv1.QueueSettings) *uint64) func(*ipcdv1.QueueSettings) (int64, bool, error) {
 	return func(s *ipcdv1.QueueSettings) (int64, bool, error) {
@@ -138,28 +106,6 @@ func count(path string, high int64, get func(*ipcdv1.QueueSettings) *uint64) fun
 	}
 }
 
-func span(path string, low, high time.Duration, get func(*ipcdv1.QueueSettings) *durationpb.Duration) func(*ipcdv1.QueueSettings) (time.Duration, bool, error) {
-	return func(s *ipcdv1.QueueSettings) (time.Duration, bool, error) {
-		d := get(s)
-		v, err := decodeDuration("settings."+path, d, 0, low, high)
-		return v, d != nil, err
-	}
-}
-
-// choice reads an enum. names lists the values of the schema, from 1, in words.
-func choice[E ~int32, T any](path string, values []T, names string, get func(*ipcdv1.QueueSettings) E) func(*ipcdv1.QueueSettings) (T, bool, error) {
-	return func(s *ipcdv1.QueueSettings) (v T, set bool, err error) {
-		e := get(s)
-		if e == 0 {
-			return v, false, nil
-		}
-		if e < 0 || int(e) > len(values) {
-			return v, true, reason.Invalid("settings."+path, "%s %d is not known: it may be %s", path, e, names)
-		}
-		return values[e-1], true, nil
-	}
-}
-
 // The values of the schema's enums, from 1 on: 0 is unset.
 var (
 	overflows    = []queue.Overflow{queue.Reject, queue.Block, queue.DropOldest}
@@ -167,84 +113,10 @@ var (
 	kernelModes  = []queue.KernelMode{queue.KernelAuto, queue.KernelIn, queue.KernelOut, queue.KernelBoth, queue.KernelNone}
 )
 
-// enum is the reverse of choice.
-func enum[E ~int32, T comparable](values []T, v T) E { return E(slices.Index(values, v) + 1) }
-
 // createEdit takes over every field that is set.
-func createEdit(from *ipcdv1.QueueSettings) broker.Edit {
-	return func(to *queue.Settings) error {
-		if from == nil {
-			return nil
-		}
-		for _, f := range settingsFields {
-			if _, err := f.take(to, from); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
+func createEdit(from *ipcdv1.QueueSettings) broker.Edit { return settingsFields.create(from) }
 
 // updateEdit takes over the fields that mask names. One that is named and unset returns to its default.
 func updateEdit(from *ipcdv1.QueueSettings, mask *fieldmaskpb.FieldMask, caller identity.Identity) (broker.Edit, error) {
-	fields, err := maskedFields(mask)
-	if err != nil {
-		return nil, err
-	}
-	if from == nil {
-		from = new(ipcdv1.QueueSettings)
-	}
-	return func(to *queue.Settings) error {
-		defaults := queue.Default(caller.UID, caller.GID)
-		for _, f := range fields {
-			set, err := f.take(to, from)
-			if err != nil {
-				return err
-			}
-			if set {
-				continue
-			}
-			if f.reset == nil {
-				return reason.Invalid("settings."+f.path, "%s is named in update_mask and not set: it has no default; set it", f.path)
-			}
-			f.reset(to, &defaults)
-		}
-		return nil
-	}, nil
-}
-
-// maskedFields returns the fields that mask names, by themselves or by the message they stand in
-// (`backoff` names both of its fields).
-func maskedFields(mask *fieldmaskpb.FieldMask) ([]field, error) {
-	if len(mask.GetPaths()) == 0 {
-		return nil, reason.Invalid("update_mask", "update_mask is empty, so nothing would change: name the fields of settings to take, such as `lease`")
-	}
-	var fields []field
-	for _, path := range mask.Paths {
-		known := false
-		for _, f := range settingsFields {
-			if f.path == path || strings.HasPrefix(f.path, path+".") {
-				known = true
-				if !slices.ContainsFunc(fields, func(have field) bool { return have.path == f.path }) {
-					fields = append(fields, f)
-				}
-			}
-		}
-		if !known {
-			return nil, reason.Invalid("update_mask", "update_mask names %.80q, which is no setting: it may name %s", path, strings.Join(settingsPaths(), ", "))
-		}
-	}
-	return fields, nil
-}
-
-// settingsPaths lists what a mask may name.
-func settingsPaths() []string {
-	var paths []string
-	for _, f := range settingsFields {
-		if group, _, nested := strings.Cut(f.path, "."); nested && !slices.Contains(paths, group) {
-			paths = append(paths, group)
-		}
-		paths = append(paths, f.path)
-	}
-	return paths
+	return settingsFields.update(from, mask, "lease", queue.Default(caller.UID, caller.GID))
 }

@@ -77,7 +77,7 @@ func TestEverySettingOfTheSchemaIsKnown(t *testing.T) {
 		return all
 	}
 	want := paths("", new(ipcdv1.QueueSettings).ProtoReflect().Descriptor().Fields())
-	got := settingsPaths()
+	got := settingsFields.paths()
 	slices.Sort(want)
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
@@ -87,7 +87,7 @@ func TestEverySettingOfTheSchemaIsKnown(t *testing.T) {
 
 func TestUpdateChangesWhatTheMaskNames(t *testing.T) {
 	all := unusual()
-	for _, path := range settingsPaths() {
+	for _, path := range settingsFields.paths() {
 		edit, err := updateEdit(encodeSettings(&all), &fieldmaskpb.FieldMask{Paths: []string{path}}, identity.Identity{})
 		if err != nil {
 			t.Fatal(err)

@@ -34,6 +34,8 @@ func (s system) GetInfo(ctx context.Context, _ *ipcdv1.GetInfoRequest) (*ipcdv1.
 		Caller:    &ipcdv1.Caller{Kind: caller.Kind.String(), Uid: caller.UID, Gid: caller.GID, Groups: caller.Groups, Pid: caller.PID},
 		GoVersion: runtime.Version(),
 		Storage:   s.storage(ctx, caller),
+
+		AttachSocket: s.attachSocket,
 	}, nil
 }
 

@@ -74,9 +74,11 @@ type GetInfoResponse struct {
 	Messages uint64 `protobuf:"varint,8,opt,name=messages,proto3" json:"messages,omitempty"`
 	Bytes    uint64 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// How the daemon sees the caller.
-	Caller        *Caller  `protobuf:"bytes,10,opt,name=caller,proto3" json:"caller,omitempty"`
-	GoVersion     string   `protobuf:"bytes,11,opt,name=go_version,json=goVersion,proto3" json:"go_version,omitempty"`
-	Storage       *Storage `protobuf:"bytes,12,opt,name=storage,proto3" json:"storage,omitempty"`
+	Caller    *Caller  `protobuf:"bytes,10,opt,name=caller,proto3" json:"caller,omitempty"`
+	GoVersion string   `protobuf:"bytes,11,opt,name=go_version,json=goVersion,proto3" json:"go_version,omitempty"`
+	Storage   *Storage `protobuf:"bytes,12,opt,name=storage,proto3" json:"storage,omitempty"`
+	// The socket at which programs on the host attach to rings. Empty: there is none.
+	AttachSocket  string `protobuf:"bytes,13,opt,name=attach_socket,json=attachSocket,proto3" json:"attach_socket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,6 +195,13 @@ func (x *GetInfoResponse) GetStorage() *Storage {
 		return x.Storage
 	}
 	return nil
+}
+
+func (x *GetInfoResponse) GetAttachSocket() string {
+	if x != nil {
+		return x.AttachSocket
+	}
+	return ""
 }
 
 // Storage is how the journal fares.
@@ -521,7 +530,7 @@ var File_ipcd_v1_system_service_proto protoreflect.FileDescriptor
 const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1cipcd/v1/system_service.proto\x12\aipcd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\x8d\x03\n" +
+	"\x0eGetInfoRequest\"\xb2\x03\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x10\n" +
@@ -537,7 +546,8 @@ const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	" \x01(\v2\x0f.ipcd.v1.CallerR\x06caller\x12\x1d\n" +
 	"\n" +
 	"go_version\x18\v \x01(\tR\tgoVersion\x12*\n" +
-	"\astorage\x18\f \x01(\v2\x10.ipcd.v1.StorageR\astorage\"\xbb\x03\n" +
+	"\astorage\x18\f \x01(\v2\x10.ipcd.v1.StorageR\astorage\x12#\n" +
+	"\rattach_socket\x18\r \x01(\tR\fattachSocket\"\xbb\x03\n" +
 	"\aStorage\x12\x18\n" +
 	"\adurable\x18\x01 \x01(\bR\adurable\x12\x1a\n" +
 	"\bsegments\x18\x02 \x01(\rR\bsegments\x12\x1d\n" +
