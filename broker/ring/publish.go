@@ -99,7 +99,7 @@ func (m *Member) explain(err error, so string) error {
 		}
 		return fmt.Errorf("%s: %s: %w", rg.name, so, err)
 	case errors.As(err, &corrupt):
-		return reason.New(reason.RingCorrupt, "%v", err).On(rg.name)
+		return errors.Join(reason.New(reason.RingCorrupt, "%v", err).On(rg.name), err)
 	case errors.As(err, &evicted):
 		return reason.New(reason.ConsumerEvicted, "%v", err).On(rg.name)
 	}

@@ -334,3 +334,22 @@ func TestBatchIsPublishedInOrder(t *testing.T) {
 		t.Errorf("%+v %v", m.Sequence, err)
 	}
 }
+
+func TestWhoIsLappedBeforeItsFirstReadLearnsIt(t *testing.T) {
+	ring := newRing(t, true)
+	w := ring.writer(laneOptions{capacity: CapacityMin})
+	publish := func(n int) {
+		for range n {
+			if err := w.Publish(forever, 1, make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	publish(10)
+	rd := ring.reader(ReaderConfig{})
+	publish(1000)
+	m, ok, err := rd.TryNext()
+	if !ok || err != nil || m.Lost < 900 || m.Sequence != 11+m.Lost {
+		t.Errorf("the first message is %d, lost %d, %v", m.Sequence, m.Lost, err)
+	}
+}

@@ -93,11 +93,29 @@ func (r *Reader) park(ctx context.Context) {
 	}
 	r.generation++
 	r.parked.Store(r.generation)
-	if timedOut && r.hasNew() {
+	if timedOut && r.hasNew() && !r.wokenLate() {
 		r.stats.backstops++
 		storeRelaxed(r.counters.backstops, r.stats.backstops)
 		r.pollUntil = monotonic() + int64(pollFor)
 	}
+}
+
+// wokenLate reports whether a wake-up came after all: who publishes just when the time is over may not have got to it.
+func (r *Reader) wokenLate() bool {
+	for range 2 {
+		i := 2 // the words of waiting: the epoch, the private one, and one for each lane
+		for _, l := range r.lanes {
+			if l.corrupt {
+				continue
+			}
+			if l.hasNew() && uint64(l.wake.Load()) != r.waiting[i].value {
+				return true
+			}
+			i++
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
 }
 
 // hasNew reports whether a lane has something that was not read.

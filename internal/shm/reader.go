@@ -348,6 +348,7 @@ func (r *Reader) adopt(m *Members) {
 // begin takes a lane up.
 func (r *Reader) begin(p LanePeer) *laneReader {
 	l := newLaneReader(p, r.memory.Bytes(), r.config.ConsumerID, r.config.Slot)
+	l.lastOldest = l.oldest.Load()
 	switch {
 	case p.Epoch > r.config.Epoch: // it joined later, and waits for those who were there
 		l.expected, l.protected = 1, true
@@ -358,6 +359,7 @@ func (r *Reader) begin(p LanePeer) *laneReader {
 	default:
 		l.cursor = l.published.Load()
 		l.last = word64(p.Memory.Bytes(), sequenceAt).Load()
+		l.atLeast = l.last + 1
 	}
 	l.stored = l.cursor
 	l.cursor &^= FrameAlign - 1 // of a stranger's words; load finds out about the rest

@@ -166,13 +166,16 @@ func (w *Writer) evict(h *holder) {
 // park sleeps until a consumer that holds the writer back has read on, members change, or the deadline passes.
 func (w *Writer) park(ctx context.Context, target uint64, deadline int64) {
 	words := append(w.waiting[:0], sharedWaiter(w.page.futex, w.page.futex.Load()), privateWaiter(&w.private, w.private.Load()))
+	holding := w.holding[:0]
 	for i := range w.peers {
 		h := &w.peers[i]
 		if at, ok := w.holds(h); ok && at < target {
-			words = append(words, sharedWaiter(h.wake, h.wake.Load()))
+			was := h.wake.Load()
+			words = append(words, sharedWaiter(h.wake, was))
+			holding = append(holding, watched{h.wake, was})
 		}
 	}
-	w.waiting = words
+	w.waiting, w.holding = words, holding
 	w.stats.blocked++
 	w.words.blocked.Store(w.stats.blocked) // odd: from here on who reads wakes
 	// Look again: who read before that did not wake.
@@ -184,8 +187,27 @@ func (w *Writer) park(ctx context.Context, target uint64, deadline int64) {
 	}
 	w.stats.blocked++
 	w.words.blocked.Store(w.stats.blocked)
-	if timedOut && w.room() >= target {
+	if timedOut && w.room() >= target && !w.wokenLate(holding) {
 		w.stats.backstops++
 		storeRelaxed(w.words.backstops, w.stats.backstops)
 	}
+}
+
+// watched is a consumer's wake word that a producer slept on.
+type watched struct {
+	wake *atomic.Uint32
+	was  uint32
+}
+
+// wokenLate reports whether a wake-up came after all: who reads just when the time is over may not have got to it.
+func (w *Writer) wokenLate(words []watched) bool {
+	for range 2 {
+		for _, o := range words {
+			if o.wake.Load() != o.was {
+				return true
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
 }

@@ -54,6 +54,7 @@ type Writer struct {
 	unmet   uint64   // the epoch whose members were waited for in vain
 	words   *laneWords
 	waiting []waiter // room for sleeping
+	holding []watched
 	stats   writerCounters
 }
 
