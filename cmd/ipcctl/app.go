@@ -86,9 +86,9 @@ func run(ctx context.Context, args []string, s streams) (exit int) {
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ipcctl",
-		Short: "Look into ipcd's queues and work with them",
-		Long: `ipcctl lists, makes and changes the queues of an ipcd, sends, receives and settles messages, and
-looks at them without disturbing anything. Queues may be named with or without their leading slash.
+		Short: "Look into ipcd's queues and rings and work with them",
+		Long: `ipcctl lists, makes and changes the queues and rings of an ipcd, sends, receives and settles messages,
+and looks at them without disturbing anything. Names may be given with or without their leading slash.
 
 Data goes to stdout, words to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 unreachable
 or unhealthy, 5 denied, 6 timed out or empty, 70 internal error; of several objects, the highest.`,
@@ -114,6 +114,7 @@ or unhealthy, 5 denied, 6 timed out or empty, 70 internal error; of several obje
 		newSend(a), newRecv(a), newPeek(a),
 		newSettle(a, client.OutcomeAck), newSettle(a, client.OutcomeNack), newSettle(a, client.OutcomeTouch),
 		newSettle(a, client.OutcomeRelease), newSettle(a, client.OutcomeBury))
+	addGroup(root, "rings", "Rings:", newRing(a))
 	addGroup(root, "about", "The daemon, and ipcctl itself:",
 		newInfo(a), newBackup(a), newVersion(a), newCompletion(a))
 	root.SetHelpCommandGroupID("about")

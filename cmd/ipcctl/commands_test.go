@@ -230,12 +230,13 @@ func TestInfoAndVersion(t *testing.T) {
     "damaged_queues": [
       "/bad"
     ]
-  }
+  },
+  "attach_socket": "/run/ipcd/attach.sock"
 }
 `, "")
 	r := f.ctl(t, "", "info")
 	for _, want := range []string{"takes you for       4000000001:4000000002", "64MiB in 3 segments, 1KiB of it needed; 96MiB on disk\n",
-		"  4, a sync took 250µs on average, 500µs at most\n", "disk full  ", "2 queues read-only /bad\n"} {
+		"  4, a sync took 250µs on average, 500µs at most\n", "disk full  ", "2 queues read-only /bad\n", "attach to rings at  /run/ipcd/attach.sock\n"} {
 		if r.exit != 0 || !strings.Contains(r.out, want) {
 			t.Errorf("exit %d, no %q in stdout:\n%s", r.exit, want, r.out)
 		}
@@ -391,6 +392,11 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 	for _, c := range newRoot(&app{}).Commands() {
 		if c.Name() != "help" && (c.Short == "" || c.Example == "" || c.GroupID == "") {
 			t.Errorf("%s lacks a word, an example or a group", c.Name())
+		}
+		for _, c := range c.Commands() {
+			if c.Short == "" || c.Example == "" || c.Long == "" {
+				t.Errorf("%s lacks a word or an example", c.CommandPath())
+			}
 		}
 	}
 }

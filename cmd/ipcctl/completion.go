@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ipcd/ipcd/client"
 )
 
 // completionTimeout is how long a shell that completes a word may be kept waiting for the daemon.
@@ -53,8 +55,20 @@ func newCompletion(a *app) *cobra.Command {
 
 type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
 
-// completeQueues completes up to so many names of queues, with the slash or without as the word begins.
+// completeQueues completes up to so many names of queues.
 func (a *app) completeQueues(atMost int) completer {
+	return a.completeNames(atMost, func(ctx context.Context, c *client.Client, each func(name string)) {
+		for q, err := range c.Queues(ctx, "") {
+			if err != nil {
+				return
+			}
+			each(q.Name)
+		}
+	})
+}
+
+// completeNames completes up to so many of the names that list tells, with the slash or without as the word begins.
+func (a *app) completeNames(atMost int, list func(ctx context.Context, c *client.Client, each func(name string))) completer {
 	return func(cmd *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
 		if len(args) >= atMost {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -66,18 +80,14 @@ func (a *app) completeQueues(atMost int) completer {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
 		var names []string
-		for q, err := range c.Queues(ctx, "") {
-			if err != nil {
-				break
-			}
-			name := q.Name
+		list(ctx, c, func(name string) {
 			if begin != "" && !strings.HasPrefix(begin, "/") {
 				name = strings.TrimPrefix(name, "/")
 			}
 			if strings.HasPrefix(name, begin) && !slices.Contains(args, name) {
 				names = append(names, name)
 			}
-		}
+		})
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 }

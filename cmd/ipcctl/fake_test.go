@@ -42,12 +42,14 @@ var leaseEnds = time.Date(2126, 1, 2, 3, 4, 5, 0, time.UTC)
 type fake struct {
 	ipcdv1.UnimplementedQueueAdminServiceServer
 	ipcdv1.UnimplementedMessageServiceServer
+	ipcdv1.UnimplementedRingServiceServer
 	ipcdv1.UnimplementedSystemServiceServer
 
 	address string
 
 	mu       sync.Mutex
 	queues   map[string]*fakeQueue
+	rings    map[string]*fakeRing
 	requests []proto.Message
 	failWith map[string]error // by the name of a queue
 	archive  []byte           // what Backup hands out; nil: the caller may not
@@ -61,7 +63,7 @@ type fakeQueue struct {
 // startFake serves a fake on a unix socket of its own.
 func startFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{queues: map[string]*fakeQueue{}, failWith: map[string]error{}}
+	f := &fake{queues: map[string]*fakeQueue{}, rings: map[string]*fakeRing{}, failWith: map[string]error{}}
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -71,6 +73,7 @@ func startFake(t *testing.T) *fake {
 	s := grpc.NewServer()
 	ipcdv1.RegisterQueueAdminServiceServer(s, f)
 	ipcdv1.RegisterMessageServiceServer(s, f)
+	ipcdv1.RegisterRingServiceServer(s, f)
 	ipcdv1.RegisterSystemServiceServer(s, f)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
@@ -428,7 +431,7 @@ func (f *fake) Peek(r *ipcdv1.PeekRequest, s grpc.ServerStreamingServer[ipcdv1.P
 func (f *fake) GetInfo(context.Context, *ipcdv1.GetInfoRequest) (*ipcdv1.GetInfoResponse, error) {
 	return &ipcdv1.GetInfoResponse{
 		Version: "v1.2.3", Instance: "i1", Pid: 42, StartTime: timestamppb.New(sentAt), StateDir: "/var/lib/ipcd",
-		Addresses: []string{"unix:///run/ipcd/ipcd.sock"}, Queues: 2, Messages: 3, Bytes: 4096, GoVersion: "go1.26",
+		Addresses: []string{"unix:///run/ipcd/ipcd.sock"}, AttachSocket: "/run/ipcd/attach.sock", Queues: 2, Messages: 3, Bytes: 4096, GoVersion: "go1.26",
 		Caller: &ipcdv1.Caller{Kind: "unix", Uid: 4000000001, Gid: 4000000002, Pid: 7},
 		Storage: &ipcdv1.Storage{Durable: true, Segments: 3, UsedBytes: 64 << 20, DiskBytes: 96 << 20, LiveBytes: 1024, MemoryBytes: 2048, CommitsTotal: 4,
 			SyncTimeTotal: durationpb.New(time.Millisecond), SyncTimeMax: durationpb.New(500 * time.Microsecond), Full: true, Damaged: 2, DamagedQueues: []string{"/bad"}},

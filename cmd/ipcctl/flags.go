@@ -109,17 +109,26 @@ func lookupID(s, what string, lookup func(string) (string, error)) (uint32, erro
 	return 0, fmt.Errorf("%s: this host knows no %s of that name; a number works too", quoteArg(s), what)
 }
 
-// queueArgs wants so many names of queues, each as it should be.
-func queueArgs(atLeast, atMost int) cobra.PositionalArgs {
+// queueArgs wants so many names of queues.
+func queueArgs(atLeast, atMost int) cobra.PositionalArgs { return nameArgs("queue", atLeast, atMost) }
+
+// nameArgs wants so many names of things.
+func nameArgs(thing string, atLeast, atMost int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < atLeast {
-			return usagef("name a queue, as in: %s; see %s --help", strings.SplitN(strings.TrimSpace(cmd.Example), "\n", 2)[0], cmd.CommandPath())
+			return usagef("name a %s, as in: %s; see %s --help", thing, strings.SplitN(strings.TrimSpace(cmd.Example), "\n", 2)[0], cmd.CommandPath())
 		}
 		if len(args) > atMost {
-			return usagef("%s takes one queue, %s is too much; see %s --help", cmd.Name(), quoteArg(args[atMost]), cmd.CommandPath())
+			return usagef("%s takes one %s, %s is too much; see %s --help", commandName(cmd), thing, quoteArg(args[atMost]), cmd.CommandPath())
 		}
 		return nil
 	}
+}
+
+// commandName is a command as it is typed after ipcctl: "stat", "ring stat".
+func commandName(cmd *cobra.Command) string {
+	_, name, _ := strings.Cut(cmd.CommandPath(), " ")
+	return name
 }
 
 const anyNumber = 1 << 30

@@ -28,6 +28,8 @@ type infoView struct {
 	GoVersion string      `json:"go_version"`
 	Caller    callerView  `json:"caller"`
 	Storage   storageView `json:"storage"`
+
+	AttachSocket string `json:"attach_socket,omitempty"` // absent: there is none
 }
 
 type storageView struct {
@@ -95,7 +97,7 @@ func viewInfo(d client.DaemonInfo) infoView {
 		Version: d.Version, Instance: d.Instance, PID: d.PID, StartTime: machineTime(d.StartedAt), StateDir: d.StateDir,
 		Addresses: append([]string{}, d.Addresses...), Queues: d.Queues, Messages: d.Messages, Bytes: d.Bytes, GoVersion: d.GoVersion,
 		Caller:  callerView{Kind: d.Caller.Kind, UID: d.Caller.UID, GID: d.Caller.GID, Groups: append([]uint32{}, d.Caller.Groups...), PID: d.Caller.PID},
-		Storage: viewStorage(d.Storage),
+		Storage: viewStorage(d.Storage), AttachSocket: d.AttachSocket,
 	}
 }
 
@@ -128,6 +130,9 @@ func (a *app) writeInfo(b *bytes.Buffer, d client.DaemonInfo, target string) {
 	r.section("ipcd " + escapeLine(d.Version))
 	r.line("reached at", "%s", escapeLine(target))
 	r.line("listens at", "%s", strings.Join(addresses, " "))
+	if d.AttachSocket != "" {
+		r.line("attach to rings at", "%s", escapeLine(d.AttachSocket))
+	}
 	r.line("process", "%d, up %s", d.PID, humanDuration(max(0, time.Since(d.StartedAt))))
 	r.line("instance", "%s", escapeLine(d.Instance))
 	r.line("state directory", "%s", escapeLine(d.StateDir))

@@ -1,5 +1,5 @@
-// Command ipcctl is the operator's view of ipcd: it lists, makes and changes queues, sends, receives and
-// settles messages, and looks at them without disturbing anything.
+// Command ipcctl is the operator's view of ipcd: it lists, makes and changes queues and rings, sends, receives
+// and settles messages, publishes and subscribes, and looks at all of it without disturbing anything.
 package main
 
 import (

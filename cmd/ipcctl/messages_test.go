@@ -318,7 +318,7 @@ func FuzzLinesComeWholeOrAreRefused(f *testing.F) {
 	f.Add(strings.Repeat("x", 70000)+"\n", uint8(255))
 	f.Fuzz(func(t *testing.T, text string, most uint8) {
 		lines := make(chan line, strings.Count(text, "\n")+2)
-		readLines(t.Context(), strings.NewReader(text), int(most), "/q", lines)
+		readLines(t.Context(), strings.NewReader(text), int(most), errors.New("too long"), lines)
 		want := strings.Split(text, "\n")
 		if want[len(want)-1] == "" {
 			want = want[:len(want)-1]

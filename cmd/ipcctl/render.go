@@ -65,28 +65,47 @@ func (a *app) newPrinter(f *messageFormat) *printer {
 }
 
 func (p *printer) print(m shown) error {
+	return p.write(m.Body, max(len(m.Body), m.truncatedFrom), func() any { return viewMessage(&m) }, func() { p.writeHead(&m) })
+}
+
+// write writes one message: its body, of whole bytes in all, its view for json, or what stands before the
+// body for people.
+func (p *printer) write(body []byte, whole int, view func() any, writeHead func()) error {
+	switch p.format.output {
+	case "json", "jsonl":
+		return p.record(view())
+	case "raw":
+		p.buffer.Reset()
+		p.buffer.Write(body)
+		p.buffer.WriteString(p.format.delimiter)
+	case "hex":
+		p.buffer.Reset()
+		writeHead()
+		p.buffer.WriteString(hex.Dump(body))
+	default:
+		p.buffer.Reset()
+		writeHead()
+		p.writeBody(body, whole)
+	}
+	return p.flush()
+}
+
+// record writes a view as json or jsonl; in other outputs it writes nothing.
+func (p *printer) record(view any) error {
 	p.buffer.Reset()
 	switch p.format.output {
 	case "json":
-		if err := p.doc.add(viewMessage(&m)); err != nil {
+		if err := p.doc.add(view); err != nil {
 			return err
 		}
 	case "jsonl":
-		line, err := marshalJSON(viewMessage(&m))
+		line, err := marshalJSON(view)
 		if err != nil {
 			return err
 		}
-		p.buffer.Write(line)
-		p.buffer.WriteByte('\n')
-	case "raw":
-		p.buffer.Write(m.Body)
-		p.buffer.WriteString(p.format.delimiter)
-	case "hex":
-		p.writeHead(&m)
-		p.buffer.WriteString(hex.Dump(m.Body))
+		p.buffer.Write(append(line, '\n'))
 	default:
-		p.writeHead(&m)
-		p.writeBody(&m)
+		return nil
 	}
 	return p.flush()
 }
@@ -154,9 +173,9 @@ func (p *printer) detail(label, text string) {
 	}
 }
 
-// writeBody writes the body, made safe for a terminal, each line indented, and at most textBodyBytes of it.
-func (p *printer) writeBody(m *shown) {
-	body, whole := m.Body, max(len(m.Body), m.truncatedFrom)
+// writeBody writes a body of whole bytes in all, made safe for a terminal, each line indented, and at most
+// textBodyBytes of it.
+func (p *printer) writeBody(body []byte, whole int) {
 	if len(body) > textBodyBytes {
 		body = body[:textBodyBytes]
 	}

@@ -187,24 +187,7 @@ func newSentPrinter(a *app, queue, output string) *sentPrinter {
 }
 
 func (s *sentPrinter) print(sent client.Sent) error {
-	p := s.p
-	p.buffer.Reset()
-	view := sentView{s.queue, sent.Sequence, sent.Duplicate, machineTime(sent.SentAt)}
-	switch p.format.output {
-	case "json":
-		if err := p.doc.add(view); err != nil {
-			return err
-		}
-	case "jsonl":
-		line, err := marshalJSON(view)
-		if err != nil {
-			return err
-		}
-		p.buffer.Write(append(line, '\n'))
-	default:
-		return nil
-	}
-	return p.flush()
+	return s.p.record(sentView{s.queue, sent.Sequence, sent.Duplicate, machineTime(sent.SentAt)})
 }
 
 func (s *sentPrinter) end() error { return s.p.end() }

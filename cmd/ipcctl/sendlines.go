@@ -24,8 +24,8 @@ type line struct {
 }
 
 // readLines hands over the lines of in until there are no more or ctx ends. The line feed is no part
-// of a line; a last line without one counts. A line longer than most bytes ends it with an error.
-func readLines(ctx context.Context, in io.Reader, most int, queue string, lines chan<- line) {
+// of a line; a last line without one counts. A line longer than most bytes ends it with the error tooLong.
+func readLines(ctx context.Context, in io.Reader, most int, tooLong error, lines chan<- line) {
 	defer close(lines)
 	hand := func(l line) bool {
 		select {
@@ -40,8 +40,7 @@ func readLines(ctx context.Context, in io.Reader, most int, queue string, lines 
 		body, err := readLine(reader, most)
 		switch {
 		case errors.Is(err, errLongLine):
-			hand(line{number: number, err: tooLarge("it is longer than the %d bytes that %s takes in one message; raise its max message size (up to %d), or send less",
-				most, queue, limits.MessageSizeMax)})
+			hand(line{number: number, err: tooLong})
 			return
 		case err == io.EOF && body == nil:
 			return
@@ -108,7 +107,9 @@ func (a *app) sendLines(ctx context.Context, c *client.Client, name string, like
 	reading, stopReading := context.WithCancel(ctx)
 	defer stopReading()
 	lines := make(chan line, 256)
-	go readLines(reading, a.in, most, name, lines)
+	tooLong := tooLarge("it is longer than the %d bytes that %s takes in one message; raise its max message size (up to %d), or send less",
+		most, name, limits.MessageSizeMax)
+	go readLines(reading, a.in, most, tooLong, lines)
 
 	pending := make(chan pendingLine, limits.BatchMessages)
 	answers := lineAnswers{app: a, printer: newSentPrinter(a, name, output), progress: a.newProgress()}

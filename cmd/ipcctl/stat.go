@@ -41,10 +41,8 @@ func newStat(a *app) *cobra.Command {
 			}
 			var b bytes.Buffer
 			switch output {
-			case "json":
-				err = writeQueuesJSON(&b, queues)
-			case "yaml":
-				err = writeQueuesYAML(&b, queues)
+			case "json", "yaml":
+				err = writeList(&b, output, "queues", queues, func(q client.QueueInfo) any { return viewQueue(q) })
 			default:
 				for i, q := range queues {
 					if i > 0 {

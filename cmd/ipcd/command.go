@@ -26,7 +26,7 @@ const examples = `  ipcd                                             with the de
   ipcd --listen 127.0.0.1:7475 --insecure          on TCP too, for every process of the host
   ipcd --config /etc/ipcd/ipcd.yaml --log-level debug`
 
-const configHelp = `YAML file with the keys socket, listen, insecure, state_dir, log_level, stop_timeout, max_memory, payload_memory, max_disk, keep_free, segment_size, on_damage`
+const configHelp = `YAML file with the keys socket, attach_socket, listen, insecure, state_dir, log_level, stop_timeout, max_memory, payload_memory, max_disk, keep_free, segment_size, on_damage, ring_memory, ring_memory_per_uid`
 
 // newCommand returns the command line: `ipcd`, `ipcd run` and `ipcd version`.
 func newCommand() *cobra.Command {
@@ -73,6 +73,7 @@ func addRun(c *cobra.Command) {
 	var file string
 	flags.StringVar(&file, "config", "", configHelp)
 	flags.StringVar(&given.Socket, "socket", "", "path of the unix socket")
+	flags.StringVar(&given.AttachSocket, "attach-socket", "", "path of the socket at which programs attach to rings (default attach.sock beside the socket)")
 	flags.StringVar(&given.Listen, "listen", "", "TCP address to listen at too: loopback only, with --insecure")
 	flags.BoolVar(&given.Insecure, "insecure", false, "serve TCP without TLS, open to every process of the host")
 	flags.StringVar(&given.StateDir, "state-dir", "", "directory of everything durable")
@@ -81,6 +82,8 @@ func addRun(c *cobra.Command) {
 	flags.Var(sizeFlag{&given.MaxDisk}, "max-disk", "bytes that the journal may take, such as 20GiB; 0: no bound (default 0)")
 	flags.Var(sizeFlag{&given.MaxMemory}, "max-memory", "bytes of memory that messages may take; 0: no bound (default 0)")
 	flags.Var(sizeFlag{&given.KeepFree}, "keep-free", "bytes of the file system that the journal leaves free (default 256MiB)")
+	flags.Var(sizeFlag{&given.RingMemory}, "ring-memory", "bytes of shared memory that all rings may take (default 1GiB)")
+	flags.Var(sizeFlag{&given.RingMemoryPerUID}, "ring-memory-per-uid", "bytes of it that one user's programs may attach (default 512MiB)")
 	c.RunE = func(*cobra.Command, []string) error {
 		cfg := config.Default(os.Geteuid(), os.Getenv)
 		if flags.Changed("config") {
@@ -99,6 +102,10 @@ func addRun(c *cobra.Command) {
 			"max-disk":   func() { cfg.MaxDisk = given.MaxDisk },
 			"max-memory": func() { cfg.MaxMemory = given.MaxMemory },
 			"keep-free":  func() { cfg.KeepFree = given.KeepFree },
+
+			"attach-socket":       func() { cfg.AttachSocket = given.AttachSocket },
+			"ring-memory":         func() { cfg.RingMemory = given.RingMemory },
+			"ring-memory-per-uid": func() { cfg.RingMemoryPerUID = given.RingMemoryPerUID },
 		} {
 			if flags.Changed(flag) {
 				take()

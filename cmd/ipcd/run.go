@@ -14,15 +14,17 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ipcd/ipcd/broker"
+	"github.com/ipcd/ipcd/broker/ring"
 	"github.com/ipcd/ipcd/internal/config"
 	"github.com/ipcd/ipcd/internal/version"
 	"github.com/ipcd/ipcd/internal/vfs"
 	"github.com/ipcd/ipcd/transport"
 	"github.com/ipcd/ipcd/transport/doors"
 	"github.com/ipcd/ipcd/transport/rpc"
+	"github.com/ipcd/ipcd/transport/shmring"
 )
 
-// run is the daemon's life: take the state directory, open the queues, serve, and on a signal give
+// run is the daemon's life: take the state directory, open the queues and rings, serve, and on a signal give
 // all of it back in the opposite order.
 func run(cfg config.Config) error {
 	// From here on a signal is answered by the steps below; two of them may wait.
@@ -42,30 +44,44 @@ func run(cfg config.Config) error {
 	}
 	defer lock.Close()
 
-	// The lock comes first: who does not get it must not touch the socket or a kernel queue.
-	listeners, err := listen(cfg)
+	// The lock comes first: who does not get it must not touch the sockets or a kernel queue.
+	listeners, attach, err := listen(cfg)
 	if err != nil {
 		return err
 	}
 	b, err := openBroker(cfg, logger)
 	if err != nil {
-		closeAll(listeners)
+		closeAll(listeners, attach)
 		return err
 	}
 	defer b.Close()
+	rings, err := openRings(cfg, logger)
+	if err != nil {
+		closeAll(listeners, attach)
+		return err
+	}
+	defer func() {
+		if b.Failure() == nil { // else the disk cannot be relied on, and nothing more is written
+			rings.Close()
+		}
+	}()
 	kernel, err := doors.New(cfg.StateDir, logger, b.HasQueue)
 	if err != nil {
-		closeAll(listeners)
+		closeAll(listeners, attach)
 		return fmt.Errorf("kernel queues: %w", err)
 	}
 	defer kernel.Close()
 	b.OpenDoors(kernel)
 
-	server := rpc.New(rpc.Options{Broker: transport.Over(b), Logger: logger, Version: version.Version, StateDir: cfg.StateDir})
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listeners...) }()
-	logger.Info("ipcd started", zap.Strings("addresses", addresses(listeners)), zap.String("state_dir", cfg.StateDir),
-		zap.String("version", version.Version), zap.Int("pid", os.Getpid()))
+	d := instance{broker: b, rings: rings, logger: logger}
+	d.rpc = rpc.New(rpc.Options{Broker: transport.Over(b), Rings: transport.OverRings(rings), Logger: logger,
+		Version: version.Version, StateDir: cfg.StateDir, AttachSocket: cfg.AttachSocket})
+	d.attach = shmring.New(shmring.Options{Rings: shmring.Over(rings), Logger: logger})
+	served := make(chan error, 2)
+	go func() { served <- d.rpc.Serve(listeners...) }()
+	go func() { served <- d.attach.Serve(attach) }()
+	logger.Info("ipcd started", zap.Strings("addresses", addresses(listeners)), zap.String("attach_socket", attach.Path()),
+		zap.String("state_dir", cfg.StateDir), zap.String("version", version.Version), zap.Int("pid", os.Getpid()))
 
 	select {
 	case s := <-signals:
@@ -75,11 +91,21 @@ func run(cfg config.Config) error {
 		err = fmt.Errorf("serve: %w", err)
 		logger.Error("ipcd stops", zap.Error(err))
 	case <-b.Failed():
-		// Nothing can be acknowledged any more, so there is nothing to wait for.
+		// Nothing can be acknowledged any more, so there is nothing to wait for. Members of rings go on.
+		d.release()
 		return b.Failure()
 	}
-	stop(cfg.StopTimeout, signals, server, b, logger)
+	d.stop(cfg.StopTimeout, signals)
 	return err
+}
+
+// instance is what has to be stopped in the right order.
+type instance struct {
+	broker *broker.Broker
+	rings  *ring.Rings
+	rpc    *rpc.Server
+	attach *shmring.Server
+	logger *zap.Logger
 }
 
 // openBroker reads the journal and opens the queues that are in it.
@@ -101,15 +127,35 @@ func openBroker(cfg config.Config, logger *zap.Logger) (*broker.Broker, error) {
 	return b, nil
 }
 
+// openRings reads the definitions of the rings. Where members of the daemon's last run are still attached, they have
+// a few seconds to come back.
+func openRings(cfg config.Config, logger *zap.Logger) (*ring.Rings, error) {
+	rings, err := ring.Open(ring.Options{
+		Logger: logger, Dir: cfg.StateDir, FS: vfs.OS{}, AdminUID: uint32(os.Geteuid()),
+		Memory: cfg.RingMemory, MemoryPerUID: cfg.RingMemoryPerUID,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("rings: %w", err)
+	}
+	return rings, nil
+}
+
 // journalDir is where the journal is in the state directory.
 const journalDir = "journal"
 
 // callsTimeout is how long calls may take to end once the waiting for acks is over.
 const callsTimeout = time.Second
 
+// release lets go of the members of rings, which keep their memory and go on. The rings are told first, or it would
+// look as if all members had left.
+func (d *instance) release() {
+	d.rings.Stop()
+	d.attach.Stop()
+}
+
 // stop ends deliveries, waits for what is delivered to be settled, for the timeout at most, and ends
 // the calls. A further signal ends all waiting.
-func stop(timeout time.Duration, signals <-chan os.Signal, server *rpc.Server, b *broker.Broker, logger *zap.Logger) {
+func (d *instance) stop(timeout time.Duration, signals <-chan os.Signal) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	finished := make(chan struct{})
@@ -117,48 +163,58 @@ func stop(timeout time.Duration, signals <-chan os.Signal, server *rpc.Server, b
 	go func() {
 		select {
 		case s := <-signals:
-			logger.Warn("ipcd stops at once", zap.Stringer("signal", s))
+			d.logger.Warn("ipcd stops at once", zap.Stringer("signal", s))
 			cancel()
 		case <-finished:
 		}
 	}()
-	server.Drain()
+	d.release()
+	d.rpc.Drain()
 	acks, cancelAcks := context.WithTimeout(ctx, timeout)
 	defer cancelAcks()
-	if err := b.Stop(acks); err != nil {
-		logger.Warn("stopping without waiting longer", zap.Error(err))
+	if err := d.broker.Stop(acks); err != nil {
+		d.logger.Warn("stopping without waiting longer", zap.Error(err))
 	}
 	calls, cancelCalls := context.WithTimeout(ctx, callsTimeout)
 	defer cancelCalls()
-	server.Stop(calls)
-	logger.Info("ipcd stopped")
+	d.rpc.Stop(calls)
+	d.logger.Info("ipcd stopped")
 }
 
 // listen opens the sockets: all or none.
-func listen(cfg config.Config) ([]net.Listener, error) {
-	var listeners []net.Listener
+func listen(cfg config.Config) (listeners []net.Listener, attach *shmring.Listener, err error) {
+	defer func() {
+		if err != nil {
+			closeAll(listeners, nil)
+		}
+	}()
 	if cfg.Listen != "" {
 		l, err := rpc.ListenTCP(cfg.Listen, cfg.Insecure)
 		var refused rpc.AddressError
 		if errors.As(err, &refused) {
-			return nil, usageError{err}
+			return nil, nil, usageError{err}
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		listeners = append(listeners, l)
 	}
 	l, err := rpc.ListenUnix(cfg.Socket)
 	if err != nil {
-		closeAll(listeners)
-		return nil, err
+		return listeners, nil, err
 	}
-	return append([]net.Listener{l}, listeners...), nil
+	listeners = append([]net.Listener{l}, listeners...)
+	attach, err = shmring.Listen(cfg.AttachSocket)
+	return listeners, attach, err
 }
 
-func closeAll(listeners []net.Listener) {
+// closeAll closes what nobody serves yet. attach may be nil.
+func closeAll(listeners []net.Listener, attach *shmring.Listener) {
 	for _, l := range listeners {
 		l.Close()
+	}
+	if attach != nil {
+		attach.Close()
 	}
 }
 

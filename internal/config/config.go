@@ -17,12 +17,13 @@ import (
 
 // Config is how a daemon is set up.
 type Config struct {
-	Socket      string        // path of the unix socket
-	Listen      string        // TCP address, or "": none
-	Insecure    bool          // TCP without TLS is understood to be open to every process of the host
-	StateDir    string        // where everything durable is
-	LogLevel    string        // one of LogLevels
-	StopTimeout time.Duration // how long a stopping daemon waits for acks
+	Socket       string        // path of the unix socket
+	AttachSocket string        // path of the socket at which rings are attached to, or "": attach.sock beside Socket
+	Listen       string        // TCP address, or "": none
+	Insecure     bool          // TCP without TLS is understood to be open to every process of the host
+	StateDir     string        // where everything durable is
+	LogLevel     string        // one of LogLevels
+	StopTimeout  time.Duration // how long a stopping daemon waits for acks
 
 	// The journal, and what messages may take. Sizes are bytes.
 	MaxMemory     int64  // of all messages in memory, 0: no bound
@@ -31,6 +32,10 @@ type Config struct {
 	KeepFree      int64  // of the file system to leave free
 	SegmentSize   int64  // of a new file of the journal
 	OnDamage      string // Refuse or Quarantine
+
+	// The shared memory of rings, in bytes.
+	RingMemory       int64 // of all members of all rings
+	RingMemoryPerUID int64 // of those that one uid attached
 }
 
 // What OnDamage may be.
@@ -48,6 +53,9 @@ const (
 	systemStateDir = "/var/lib/ipcd"
 )
 
+// attachName is the attach socket beside the socket, where clients look for it too.
+const attachName = "attach.sock"
+
 // Default returns the configuration of a daemon started by uid without any. getenv is os.Getenv. An
 // ordinary user's places are those of the XDG base directory specification; where the environment
 // does not tell one, it stays empty, and Check says what to do.
@@ -62,6 +70,9 @@ func Default(uid int, getenv func(string) string) Config {
 		KeepFree:      limits.KeepFreeDefault,
 		SegmentSize:   limits.SegmentBytes,
 		OnDamage:      Refuse,
+
+		RingMemory:       limits.RingMemoryDefault,
+		RingMemoryPerUID: limits.RingMemoryUIDDefault,
 	}
 	if uid == 0 {
 		return c
@@ -87,12 +98,18 @@ func (c *Config) Check() error {
 	if c.StateDir == "" {
 		return errors.New("no place for the state: neither XDG_STATE_HOME nor HOME is set to an absolute path; set one, or name a directory with --state-dir")
 	}
-	for _, path := range []*string{&c.Socket, &c.StateDir} {
+	if c.AttachSocket == "" {
+		c.AttachSocket = filepath.Join(filepath.Dir(c.Socket), attachName)
+	}
+	for _, path := range []*string{&c.Socket, &c.AttachSocket, &c.StateDir} {
 		absolute, err := filepath.Abs(*path)
 		if err != nil {
 			return fmt.Errorf("path %q: %w", *path, err)
 		}
 		*path = absolute
+	}
+	if c.AttachSocket == c.Socket {
+		return fmt.Errorf("attach_socket and socket are both %q: name another with --attach-socket", c.Socket)
 	}
 	if !slices.Contains(LogLevels, c.LogLevel) {
 		return fmt.Errorf("log level %q: it may be %s", c.LogLevel, strings.Join(LogLevels, ", "))
@@ -104,6 +121,8 @@ func (c *Config) Check() error {
 		{"max_memory", c.MaxMemory, 64 << 20, math.MaxInt64}, {"max_disk", c.MaxDisk, 6 * c.SegmentSize, math.MaxInt64},
 		{"keep_free", c.KeepFree, 0, math.MaxInt64}, {"payload_memory", c.PayloadMemory, 1 << 20, math.MaxInt64},
 		{"segment_size", c.SegmentSize, limits.SegmentBytesMin, limits.SegmentBytes},
+		{"ring_memory", c.RingMemory, limits.RingCapacityMin, math.MaxInt64},
+		{"ring_memory_per_uid", c.RingMemoryPerUID, limits.RingCapacityMin, math.MaxInt64},
 	} {
 		off := size.v == 0 && (size.key == "max_memory" || size.key == "max_disk")
 		if !off && (size.v < size.least || size.v > size.most) {

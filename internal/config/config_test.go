@@ -40,7 +40,8 @@ func TestDefaultsFollowTheUser(t *testing.T) {
 }
 
 func TestCheckSaysWhatToDo(t *testing.T) {
-	good := Config{Socket: "/s", StateDir: "/d", LogLevel: "info", PayloadMemory: 1 << 20, SegmentSize: 1 << 20, OnDamage: Refuse}
+	good := Config{Socket: "/s", StateDir: "/d", LogLevel: "info", PayloadMemory: 1 << 20, SegmentSize: 1 << 20, OnDamage: Refuse,
+		RingMemory: 1 << 20, RingMemoryPerUID: 1 << 20}
 	if err := good.Check(); err != nil {
 		t.Errorf("a good configuration: %v", err)
 	}
@@ -55,6 +56,9 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 		"payload_memory 0 B":  func(c *Config) { c.PayloadMemory = 0 },
 		"at most 32.0 MiB":    func(c *Config) { c.SegmentSize = 1 << 30 },
 		"multiple of 4KiB":    func(c *Config) { c.SegmentSize++ },
+		"attach_socket and s": func(c *Config) { c.AttachSocket = c.Socket },
+		"ring_memory 1.0 KiB": func(c *Config) { c.RingMemory = 1024 },
+		"ring_memory_per_uid": func(c *Config) { c.RingMemoryPerUID = 0 },
 		"refuse or quarantin": func(c *Config) { c.OnDamage = "panic" },
 		"it must be 0s to 1h": func(c *Config) { c.StopTimeout = limits.StopTimeoutMax + 1 },
 	} {
@@ -67,7 +71,8 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 }
 
 func TestCheckMakesPathsAbsolute(t *testing.T) {
-	c := Config{Socket: "s", StateDir: "d/../e", LogLevel: "info", PayloadMemory: 1 << 20, SegmentSize: 1 << 20, OnDamage: Refuse}
+	c := Config{Socket: "s", StateDir: "d/../e", LogLevel: "info", PayloadMemory: 1 << 20, SegmentSize: 1 << 20, OnDamage: Refuse,
+		RingMemory: 1 << 20, RingMemoryPerUID: 1 << 20}
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -77,6 +82,16 @@ func TestCheckMakesPathsAbsolute(t *testing.T) {
 	}
 	if c.Socket != filepath.Join(here, "s") || c.StateDir != filepath.Join(here, "e") {
 		t.Errorf("%+v", c)
+	}
+}
+
+func TestAttachSocketStandsBesideTheSocketUnlessItIsNamed(t *testing.T) {
+	for given, want := range map[string]string{"": "/run/x/attach.sock", "/elsewhere/a": "/elsewhere/a"} {
+		c := Default(0, env())
+		c.Socket, c.AttachSocket = "/run/x/s", given
+		if err := c.Check(); err != nil || c.AttachSocket != want {
+			t.Errorf("%q becomes %q, %v; want %q", given, c.AttachSocket, err, want)
+		}
 	}
 }
 
@@ -90,6 +105,8 @@ func TestFileChangesWhatItNames(t *testing.T) {
 		"stop_timeout: 0s": {Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info"},
 		"max_memory: 1GiB\npayload_memory: 64M\nmax_disk: 10GB\nkeep_free: 4096\nsegment_size: 1MiB\non_damage: quarantine\n": {Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info", StopTimeout: 1,
 			MaxMemory: 1 << 30, PayloadMemory: 64 << 20, MaxDisk: 10e9, KeepFree: 4096, SegmentSize: 1 << 20, OnDamage: Quarantine},
+		"attach_socket: /e\nring_memory: 2GiB\nring_memory_per_uid: 64MiB\n": {Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info", StopTimeout: 1,
+			AttachSocket: "/e", RingMemory: 2 << 30, RingMemoryPerUID: 64 << 20},
 		"socket: /a\nlisten: b:1\ninsecure: true\nstate_dir: /c\nlog_level: debug\nstop_timeout: 1m30s\n": {Socket: "/a", Listen: "b:1", Insecure: true, StateDir: "/c", LogLevel: "debug", StopTimeout: 90 * time.Second},
 	} {
 		c := before

@@ -19,12 +19,13 @@ const fileBytes = 1 << 20
 
 // file is a configuration file. What it does not name is nil and stays as it was.
 type file struct {
-	Socket      *string   `yaml:"socket"`
-	Listen      *string   `yaml:"listen"`
-	Insecure    *bool     `yaml:"insecure"`
-	StateDir    *string   `yaml:"state_dir"`
-	LogLevel    *string   `yaml:"log_level"`
-	StopTimeout *duration `yaml:"stop_timeout"`
+	Socket       *string   `yaml:"socket"`
+	AttachSocket *string   `yaml:"attach_socket"`
+	Listen       *string   `yaml:"listen"`
+	Insecure     *bool     `yaml:"insecure"`
+	StateDir     *string   `yaml:"state_dir"`
+	LogLevel     *string   `yaml:"log_level"`
+	StopTimeout  *duration `yaml:"stop_timeout"`
 
 	MaxMemory     *size   `yaml:"max_memory"`
 	PayloadMemory *size   `yaml:"payload_memory"`
@@ -32,9 +33,13 @@ type file struct {
 	KeepFree      *size   `yaml:"keep_free"`
 	SegmentSize   *size   `yaml:"segment_size"`
 	OnDamage      *string `yaml:"on_damage"`
+
+	RingMemory       *size `yaml:"ring_memory"`
+	RingMemoryPerUID *size `yaml:"ring_memory_per_uid"`
 }
 
-const fileKeys = "socket, listen, insecure, state_dir, log_level, stop_timeout, max_memory, payload_memory, max_disk, keep_free, segment_size, on_damage"
+const fileKeys = "socket, attach_socket, listen, insecure, state_dir, log_level, stop_timeout, " +
+	"max_memory, payload_memory, max_disk, keep_free, segment_size, on_damage, ring_memory, ring_memory_per_uid"
 
 // size is written as units.ParseSize reads it.
 type size int64
@@ -101,6 +106,7 @@ func (c *Config) parse(text []byte) error {
 		return errors.New("a second document (after ---): there must be one")
 	}
 	set(&c.Socket, f.Socket)
+	set(&c.AttachSocket, f.AttachSocket)
 	set(&c.Listen, f.Listen)
 	set(&c.Insecure, f.Insecure)
 	set(&c.StateDir, f.StateDir)
@@ -111,6 +117,8 @@ func (c *Config) parse(text []byte) error {
 	set(&c.KeepFree, (*int64)(f.KeepFree))
 	set(&c.SegmentSize, (*int64)(f.SegmentSize))
 	set(&c.OnDamage, f.OnDamage)
+	set(&c.RingMemory, (*int64)(f.RingMemory))
+	set(&c.RingMemoryPerUID, (*int64)(f.RingMemoryPerUID))
 	if f.StopTimeout != nil {
 		c.StopTimeout = time.Duration(*f.StopTimeout)
 	}

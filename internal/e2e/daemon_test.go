@@ -30,6 +30,7 @@ const patience = 30 * time.Second
 // daemon is a process of ipcd with a socket and a state directory of its own.
 type daemon struct {
 	socket string
+	attach string // where programs attach to rings
 	state  string
 	tcp    string // where it listens on TCP
 	cmd    *exec.Cmd
@@ -65,6 +66,7 @@ func launch(t *testing.T, dir string, arguments ...string) *daemon {
 	t.Helper()
 	d := &daemon{
 		socket: filepath.Join(dir, "s"),
+		attach: filepath.Join(dir, "attach.sock"),
 		state:  filepath.Join(dir, "state"),
 		log:    new(logBuffer),
 		exited: make(chan struct{}),

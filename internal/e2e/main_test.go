@@ -17,7 +17,12 @@ import (
 // bin holds the programs under test. Every user may enter it, for some run as another user.
 var bin string
 
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+func TestMain(m *testing.M) {
+	if role := os.Getenv(memberVariable); role != "" {
+		os.Exit(runMember(role))
+	}
+	os.Exit(runAll(m))
+}
 
 func runAll(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "ipcd-e2e")

@@ -24,29 +24,35 @@ var rooms = map[string][]string{
 	"cmd/ipcctl": {"client"},
 	"client":     {"proto/ipcd/v1"},
 
+	"client/ring": {"internal/shm", "internal/attach"}, // no gRPC, and nothing of the broker
+
 	"demo/exactlyonce": {"client"},
 	"demo/grpcsend":    {"client"},
 	"demo/hello":       {"client"},
 
 	// Doors are siblings: none imports another. Only doors, which opens and closes them, knows them.
-	"transport/rpc":     {"transport", "broker", "broker/queue", "proto/ipcd/v1"},
+	"transport/rpc":     {"transport", "broker", "broker/queue", "broker/ring", "internal/shm", "proto/ipcd/v1"},
 	"transport/doors":   {"transport", "transport/posixmq", "broker", "broker/queue"},
 	"transport/posixmq": {"transport", "broker", "broker/queue"},
-	"transport":         {"broker", "broker/queue"},
+	"transport/shmring": {"transport", "broker/ring", "internal/shm", "internal/attach"},
+	"transport":         {"broker", "broker/queue", "broker/ring", "internal/shm"},
 
 	"transport/posixmq/lanetest": {"broker", "broker/queue"}, // a broker.DoorQueue for tests
 
 	"broker":         {"broker/queue", "broker/journal", "internal/vfs"},
 	"broker/journal": {"internal/vfs"},
 	"broker/queue":   {},
+	"broker/ring":    {"broker/queue", "internal/shm", "internal/vfs"}, // of the queue the rule for names
 	"proto/ipcd/v1":  {},
 
 	"internal/rules":    {},
+	"internal/attach":   {"internal/shm"},
 	"internal/checker":  {},
 	"internal/config":   {},
 	"internal/identity": {},
 	"internal/limits":   {},
 	"internal/reason":   {},
+	"internal/shm":      {},
 	"internal/units":    {},
 	"internal/vfs":      {},
 	"internal/version":  {},
@@ -58,15 +64,18 @@ var anything = []string{"*"}
 var leafless = map[string][]string{
 	"broker/queue":      {"internal/limits", "internal/reason"}, // whom a call is for is the broker's business
 	"client":            {"internal/limits", "internal/reason"}, // it runs where no daemon is
+	"client/ring":       {"internal/limits", "internal/reason"},
 	"demo/exactlyonce":  {},
 	"internal/checker":  {},
 	"demo/grpcsend":     {}, // a program like any other
 	"demo/hello":        {},
 	"broker/journal":    {"internal/limits"}, // bytes, whoever they are of
+	"internal/attach":   {"internal/limits", "internal/reason"},
 	"internal/config":   {"internal/limits", "internal/units"},
 	"internal/identity": {},
 	"internal/limits":   {},
 	"internal/reason":   {},
+	"internal/shm":      {"internal/limits"}, // memory, whoever it is of
 	"internal/units":    {},
 	"internal/vfs":      {},
 	"internal/version":  {},
@@ -161,6 +170,16 @@ func TestForbiddenImportsAreNoticed(t *testing.T) {
 		{"cmd/ipcctl", "broker", false},
 		{"client", "proto/ipcd/v1", true},
 		{"client", "broker/queue", false},
+		{"client", "internal/shm", false},
+		{"client/ring", "internal/shm", true},
+		{"client/ring", "client", false},
+		{"client/ring", "proto/ipcd/v1", false},
+		{"client/ring", "broker/ring", false},
+		{"transport/shmring", "transport/rpc", false},
+		{"transport/rpc", "transport/shmring", false},
+		{"broker/ring", "broker", false},
+		{"broker/ring", "internal/attach", false},
+		{"internal/shm", "internal/attach", false},
 		{"client", "internal/identity", false},
 		{"transport/rpc", "transport/posixmq", false},
 		{"transport/posixmq", "transport/doors", false},
