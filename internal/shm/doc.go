@@ -7,10 +7,11 @@
 // maps what others write read-only. docs/ring-layout.md has the layout and the rules; the files here are about:
 //
 //	layout.go   offsets, headers and sizes
-//	memory.go   mappings; memfd.go: making, sealing and checking what is mapped
+//	memory_linux.go  mappings; memfd_linux.go: making, sealing and checking what is mapped
 //	members.go  who else is there; the epoch
-//	writer.go   publishing; room.go: waiting for slow consumers; wake.go: waking sleeping ones
-//	reader.go   reading; lane.go: one lane of it; park.go: sleeping
+//	writer.go   publishing; room.go: waiting for slow consumers; wake.go: waking sleeping ones; clock.go: the time of frames
+//	reader.go   reading; lane.go: one lane of it; view.go: without a copy; park.go: sleeping
+//	use.go      closing while somebody is inside
 //	observe.go  looking on without taking part
 //
 // What another process wrote is never believed: positions are checked, frames are copied before they are

@@ -68,7 +68,7 @@ func (r *ringForTest) lanesNow() []LanePeer {
 	return list
 }
 
-// join raises the epoch and tells everybody, as the daemon and the members' control goroutines do.
+// announce raises the epoch and tells everybody, as the daemon and the members' control goroutines do.
 func (r *ringForTest) announce() {
 	r.page.Raise(r.epoch)
 	for _, w := range r.writers {
@@ -85,6 +85,7 @@ type laneOptions struct {
 	lossless bool
 	stall    time.Duration
 	untimed  bool
+	id       uint64 // 0: 100 and the slot
 }
 
 func (r *ringForTest) writer(o laneOptions) *Writer {
@@ -101,8 +102,11 @@ func (r *ringForTest) writer(o laneOptions) *Writer {
 		r.t.Fatal(err)
 	}
 	slot := uint32(len(r.lanes))
-	r.lanes = append(r.lanes, LanePeer{ID: 100 + uint64(slot), Epoch: r.epoch, Slot: slot, Geometry: g, Lossless: o.lossless, Memory: m.Retain()})
-	w := NewWriter(WriterConfig{Memory: m, RingID: 1, LaneID: 100 + uint64(slot), Epoch: r.epoch, Slot: slot, Geometry: g,
+	if o.id == 0 {
+		o.id = 100 + uint64(slot)
+	}
+	r.lanes = append(r.lanes, LanePeer{ID: o.id, Epoch: r.epoch, Slot: slot, Geometry: g, Lossless: o.lossless, Memory: m.Retain()})
+	w := NewWriter(WriterConfig{Memory: m, RingID: 1, LaneID: o.id, Epoch: r.epoch, Slot: slot, Geometry: g,
 		Lossless: o.lossless, Stall: o.stall, Untimed: o.untimed},
 		Members{Epoch: r.epoch, Page: r.page.Retain(), Consumers: r.consumersNow()})
 	r.announce()

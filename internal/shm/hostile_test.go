@@ -173,7 +173,12 @@ func TestRequeuedSleepersWakeUpByThemselves(t *testing.T) {
 	rd := ring.reader(ReaderConfig{})
 	w := ring.writer(laneOptions{capacity: CapacityMin})
 	var trap atomic.Uint32
-	const total = 5
+	requeue := func() (sleepers uintptr) {
+		const futexRequeue = 3
+		n, _, _ := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w.words.wake)), futexRequeue, 0, 1<<30, uintptr(unsafe.Pointer(&trap)), 0)
+		return n
+	}
+	const total = 3
 	done := make(chan error, 1)
 	go func() {
 		for range total {
@@ -185,16 +190,12 @@ func TestRequeuedSleepersWakeUpByThemselves(t *testing.T) {
 		done <- nil
 	}()
 	for range total {
-		for range 1000 { // until it sleeps, and a little longer
-			if ReadConsumer(rd.memory, 0).Parked {
+		// The word that it says it sleeps at first shows when it is about to; whom the kernel moves is asleep.
+		for range 1_000_000 {
+			if requeue() > 0 {
 				break
 			}
-			time.Sleep(100 * time.Microsecond)
-		}
-		for range 3 {
-			time.Sleep(time.Millisecond)
-			const futexRequeue = 3
-			_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w.words.wake)), futexRequeue, 0, 1<<30, uintptr(unsafe.Pointer(&trap)), 0)
+			time.Sleep(10 * time.Microsecond)
 		}
 		if err := w.Publish(forever, 1, nil); err != nil {
 			t.Fatal(err)
@@ -203,5 +204,82 @@ func TestRequeuedSleepersWakeUpByThemselves(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	t.Logf("%+v", rd.Stats())
+	s := rd.Stats()
+	t.Logf("%+v", s)
+	if s.Backstops == 0 {
+		t.Error("no sleep ended only because of its time limit: the sleepers were not moved, or it was not noticed")
+	}
+}
+
+// What makes no sense is given up at once, once, in whichever way it is read, and the other lane is read on.
+func TestEveryKindOfNonsenseIsGivenUp(t *testing.T) {
+	const frames, size = 10, 160 // of 128 bytes each
+	last := LaneData + (frames-1)*size
+	put64 := func(at int, v uint64) func([]byte) {
+		return func(b []byte) { word64(b, at).Store(v) }
+	}
+	for name, spoil := range map[string]func(b []byte){
+		"a length that goes beyond what was published": put64(last+8, 129),
+		"a length beyond the largest frame":            put64(last+8, 20_000),
+		"the largest length":                           put64(last+8, 0xffffffff),
+		"an unknown flag":                              put64(last+8, 128|2<<32),
+		"padding beyond what was published":            put64(last+8, 128|framePad<<32),
+		"no sequence":                                  put64(last, 0),
+		"a sequence again":                             put64(last, 3),
+		"type 0":                                       put64(last+16, 0),
+		"a negative type":                              put64(last+16, 1<<63),
+		"published that is no multiple of 32":          put64(publishedAt, frames*size+8),
+		"published that goes back":                     put64(publishedAt, 32),
+		"published beyond the capacity":                put64(publishedAt, 3*CapacityMin),
+		"oldest beyond published":                      put64(oldestAt, 1<<40),
+		"oldest that is no multiple of 32":             put64(oldestAt, frames*size-8),
+	} {
+		for how, read := range map[string]func(*Reader) (Message, bool, error){
+			"Next": func(rd *Reader) (Message, bool, error) { return rd.TryNext() },
+			"View": func(rd *Reader) (Message, bool, error) {
+				v, err := rd.View(never)
+				if err == errNothing {
+					return Message{}, false, nil
+				}
+				return v.Message, err == nil, err
+			},
+		} {
+			ring := newRing(t, false)
+			rd := ring.reader(ReaderConfig{})
+			bad, good := ring.writer(laneOptions{capacity: CapacityMin}), ring.writer(laneOptions{capacity: CapacityMin})
+			publish := func(w *Writer, n int) {
+				for range n {
+					if err := w.Publish(forever, 1, make([]byte, 128)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			publish(bad, frames-1)
+			for range frames - 1 {
+				if _, ok, err := read(rd); !ok || err != nil {
+					t.Fatal(ok, err)
+				}
+			}
+			publish(bad, 1)
+			publish(good, 5)
+			spoil(bad.memory.Bytes())
+			corrupt, honest := 0, 0
+			for range 20 {
+				m, ok, err := read(rd)
+				switch {
+				case errors.Is(err, ErrCorrupt):
+					corrupt++
+				case err != nil:
+					t.Fatal(err)
+				case ok && m.Lane == good.config.LaneID:
+					honest++
+				case ok:
+					t.Errorf("%s, %s: it hands out message %d of %d bytes", name, how, m.Sequence, len(m.Payload))
+				}
+			}
+			if corrupt != 1 || honest != 5 {
+				t.Errorf("%s, %s: given up %d times, %d messages of the other lane", name, how, corrupt, honest)
+			}
+		}
+	}
 }

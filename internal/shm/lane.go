@@ -29,6 +29,7 @@ type laneReader struct {
 	last     uint64 // the sequence of the last one read, for others to see
 	stored   uint64 // the cursor that others can see
 	isStored bool
+	replaced bool   // its slot, and so its line in the consumer's pages, has another lane
 	woken    uint32 // the generation of blocked that was last woken
 	lost     uint64 // in all
 	untold   uint64 // of those not yet told with a message
@@ -137,10 +138,9 @@ func (l *laneReader) jump(to uint64) {
 	}
 }
 
-// fill copies what is there at the cursor into the reader's buffer, at least one frame, and returns the positions that the
-// copy holds: from the cursor up to end. Nothing of it was looked at yet but for the size of the first frame.
-// ok is false if all of it was overwritten meanwhile.
-func (l *laneReader) fill(r *Reader) (end uint64, ok bool, err error) {
+// fill copies what is there at the cursor, at least one frame, to be handed out. Nothing of it was looked at yet but for
+// the size of the first frame. It reports false if all of it was overwritten meanwhile.
+func (l *laneReader) fill(r *Reader) (bool, error) {
 	at := l.cursor & l.mask
 	n := min(l.limit-l.cursor, l.peer.Capacity-at)
 	switch {
@@ -158,33 +158,32 @@ func (l *laneReader) fill(r *Reader) (end uint64, ok bool, err error) {
 	if uint64(cap(r.buffer)) < n {
 		r.buffer = make([]byte, n)
 	}
-	r.buffer = r.buffer[:n]
-	copy(r.buffer, l.data[at:at+n])
+	rest := r.buffer[:n]
+	copy(rest, l.data[at:at+n])
 	fenceBeforeRecheck(&r.fence)
 	oldest := l.oldest.Load()
 	l.watchOldest(r, oldest)
 	if oldest > l.cursor {
 		if err := l.evictedNow(r); err != nil {
-			return 0, false, err
+			return false, err
 		}
 		if oldest%FrameAlign != 0 {
-			return 0, false, l.fail("oldest %d is no multiple of %d", oldest, FrameAlign)
+			return false, l.fail("oldest %d is no multiple of %d", oldest, FrameAlign)
 		}
 		skip := oldest - l.cursor
 		l.jump(oldest)
 		if skip >= n {
-			return 0, false, nil
+			return false, nil
 		}
-		r.buffer = r.buffer[skip:]
-		n -= skip
+		rest = rest[skip:]
 	}
-	return l.cursor + n, true, nil
+	r.lane, r.rest = l, rest
+	return true, nil
 }
 
-// examine looks at the frame at the beginning of b, a copy of the positions from the cursor to end, which is not simply one
-// to be handed out: padding, whose size it returns, a frame that goes on behind end and will be copied anew, or one that makes
-// no sense.
-func (l *laneReader) examine(b []byte, end uint64) (pad uint64, err error) {
+// examine looks at the frame at the cursor, whose copy b begins with, and which is not simply one to be handed out: padding,
+// whose size it returns, a frame that goes on behind the copy and will be copied anew, or one that makes no sense.
+func (l *laneReader) examine(b []byte) (pad uint64, err error) {
 	sequence := binary.LittleEndian.Uint64(b)
 	length := binary.LittleEndian.Uint32(b[8:])
 	flags := binary.LittleEndian.Uint32(b[12:])
@@ -206,8 +205,6 @@ func (l *laneReader) examine(b []byte, end uint64) (pad uint64, err error) {
 		return 0, l.fail("the frame at %d has sequence %d, after %d", l.cursor, sequence, l.expected-1)
 	case typ <= 0:
 		return 0, l.fail("the frame at %d has type %d", l.cursor, typ)
-	case size <= end-l.cursor:
-		return 0, l.fail("the frame at %d makes no sense", l.cursor) // not reached: it was in order
 	}
 	return 0, nil
 }
@@ -237,7 +234,7 @@ func (l *laneReader) accept(r *Reader, sequence uint64) bool {
 
 // store shows others how far this consumer has read, and wakes a producer that waits for that.
 func (l *laneReader) store(r *Reader) {
-	if l.isStored && l.stored == l.cursor {
+	if l.isStored && l.stored == l.cursor || l.replaced {
 		return
 	}
 	l.stored = l.cursor
@@ -261,6 +258,8 @@ func (l *laneReader) store(r *Reader) {
 // fail gives the lane up.
 func (l *laneReader) fail(format string, args ...any) error {
 	l.corrupt = true
-	l.line.cursor.Store(^uint64(FrameAlign - 1)) // its producer need not wait for this consumer
+	if !l.replaced {
+		l.line.cursor.Store(^uint64(FrameAlign - 1)) // its producer need not wait for this consumer
+	}
 	return &CorruptError{Lane: l.peer.ID, What: fmt.Sprintf(format, args...)}
 }

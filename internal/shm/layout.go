@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unsafe"
+
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
 // Version is the version of the layout. It rises when a reader of the old one would go wrong.
@@ -20,10 +22,10 @@ const (
 	FrameAlign   = 32
 	ConsumerSize = 3 * PageSize
 	MembersSize  = PageSize
-	MaxLanes     = 64
-	MaxConsumers = 64
-	CapacityMin  = 64 << 10
-	CapacityMax  = 1 << 30
+	MaxLanes     = limits.RingLanes
+	MaxConsumers = limits.RingConsumers
+	CapacityMin  = limits.RingCapacityMin
+	CapacityMax  = limits.RingCapacityMax
 )
 
 // Magics, as little-endian words.

@@ -84,7 +84,7 @@ func TestWhoHoldsTheProducerUpForTooLongIsEvictedAndTold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s := w.Stats(); s.Evictions != 1 || s.Blocks == 0 || s.BlockedNanos < 15e6 {
+	if s := w.Stats(); s.Evictions != 1 || s.Blocks == 0 || s.BlockedNanos == 0 {
 		t.Errorf("%+v", s)
 	}
 	if Evicted(w.memory, 0) != 200 {
@@ -127,10 +127,11 @@ func TestConsumerThatLeavesFreesTheProducer(t *testing.T) {
 	}
 	ring.epoch++
 	w.Offer(Members{Epoch: ring.epoch, Partial: true}) // it may only not be back yet
-	select {
-	case err := <-done:
-		t.Fatalf("it goes on although the consumer may come back: %v", err)
-	case <-time.After(50 * time.Millisecond):
+	for ReadLane(w.memory).Seen != ring.epoch {
+		time.Sleep(time.Millisecond)
+	}
+	for !ReadLane(w.memory).Blocked { // it has looked, and sleeps again
+		time.Sleep(time.Millisecond)
 	}
 	ring.epoch++
 	w.Offer(Members{Epoch: ring.epoch})
@@ -273,5 +274,77 @@ func TestEndedLaneIsReadToItsEndAndDropped(t *testing.T) {
 	ring.announce() // it is listed again, and must not be read again
 	if m, ok, err := rd.TryNext(); ok || err != nil || len(rd.lanes) != 0 {
 		t.Error(m.Sequence, ok, err)
+	}
+}
+
+// The daemon may die just after it raised the epoch: nobody can tell then who the new members are.
+func TestUnknownMembersHoldTheProducerUpOnlyOnce(t *testing.T) {
+	ring := newRing(t, true)
+	w := ring.writer(laneOptions{capacity: CapacityMin, lossless: true})
+	ring.page.Raise(ring.epoch + 1)
+	refused := 0
+	for n := 0; n < 1000; {
+		switch err := w.TryPublish(1, make([]byte, 1000)); {
+		case err == nil:
+			n++
+		case errors.Is(err, ErrFull):
+			refused++
+			time.Sleep(time.Millisecond)
+		default:
+			t.Fatal(err)
+		}
+	}
+	if refused == 0 {
+		t.Error("it did not wait for the new members at all")
+	}
+	if refused > 10*int(membersPatience/time.Millisecond) {
+		t.Errorf("it was refused %d times", refused)
+	}
+}
+
+// A slot that one lane had may be given to another while a consumer still reads the first.
+func TestSlotOfALaneMayBeGivenToAnotherWhileItIsRead(t *testing.T) {
+	ring := newRing(t, true)
+	rd := ring.reader(ReaderConfig{Lossless: true})
+	first := ring.writer(laneOptions{capacity: CapacityMin, lossless: true})
+	for range 1000 { // so that a cursor of this lane is far beyond any of the other
+		if err := first.Publish(forever, 1, make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := rd.Next(forever); err != nil {
+			t.Fatal(err)
+		}
+	}
+	total := fillLane(t, first)
+	was := ring.lanes[0]
+	ring.lanes = nil
+	second := ring.writer(laneOptions{capacity: CapacityMin, lossless: true, id: 555}) // in slot 0 as well, and alone in the list
+	was.Memory.Release()
+	if second.config.Slot != first.config.Slot {
+		t.Fatal("the slots differ")
+	}
+	read := map[uint64]int{}
+	published := 0
+	for {
+		m, ok, err := rd.TryNext()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		if m.Lost != 0 {
+			t.Fatalf("lost %d", m.Lost)
+		}
+		read[m.Lane]++
+		if published < 500 {
+			published += fillLane(t, second)
+		}
+		if unread := published - read[second.config.LaneID]; unread > CapacityMin/1000 {
+			t.Fatalf("%d messages of 1000 bytes, of which nothing was read, are in a lane of %d", unread, CapacityMin)
+		}
+	}
+	if read[first.config.LaneID] != total || read[second.config.LaneID] != published {
+		t.Errorf("%d and %d were published, and read: %v", total, published, read)
 	}
 }

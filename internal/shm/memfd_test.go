@@ -199,3 +199,22 @@ func TestWhetherAWriterIsLeftCanBeAsked(t *testing.T) {
 		t.Errorf("afterwards: %v, %v", yes, err)
 	}
 }
+
+// A forked child must not keep a member's memory alive, nor write it.
+func TestChildrenDoNotInheritMappings(t *testing.T) {
+	_, m := laneForTest(t, 64<<10)
+	defer m.Release()
+	maps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, mapping, found := strings.Cut(string(maps), fmt.Sprintf("%x-", uintptr(unsafe.Pointer(&m.Bytes()[0]))))
+	if !found {
+		t.Fatal("the mapping is not in /proc/self/smaps")
+	}
+	_, flags, _ := strings.Cut(mapping, "VmFlags:")
+	flags, _, _ = strings.Cut(flags, "\n")
+	if !strings.Contains(flags, " dc") { // do not copy on fork; see proc_pid_smaps(5)
+		t.Errorf("its flags are %s", flags)
+	}
+}

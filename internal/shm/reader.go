@@ -57,10 +57,9 @@ type Reader struct {
 	memory *Memory
 	config ReaderConfig
 
-	// What was copied and not yet handed out: the positions of lane from its cursor to end.
+	// What was copied of lane, from its cursor on, and not yet handed out.
 	lane      *laneReader
 	rest      []byte
-	end       uint64
 	buffer    []byte
 	borrowing bool          // only the header is copied: View
 	late      error         // to be returned by the next call
@@ -183,7 +182,7 @@ func (r *Reader) take(m *Message) (ok bool, err error) {
 		sequence, length, typ := header[0], header[1], int64(header[2])
 		size := (FrameHeader + length + FrameAlign - 1) &^ (FrameAlign - 1)
 		if length > uint64(l.peer.MaxFrame) || size > uint64(l.peer.MaxFrame) || size > uint64(len(r.rest)) || sequence < l.expected || sequence == 0 || typ <= 0 {
-			pad, err := l.examine(r.rest, r.end)
+			pad, err := l.examine(r.rest)
 			if err != nil {
 				r.failed()
 			}
@@ -250,12 +249,11 @@ func (r *Reader) poll(first bool) (bool, error) {
 			if first && l.limit-l.cursor < streamBytes {
 				l.gather()
 			}
-			end, ok, err := l.fill(r)
+			ok, err := l.fill(r)
 			if err != nil {
 				return false, r.laneError(l, err)
 			}
 			if ok {
-				r.lane, r.rest, r.end = l, r.buffer[len(r.buffer)-int(end-l.cursor):], end
 				r.turn++
 				return true, nil
 			}
@@ -320,6 +318,9 @@ func (r *Reader) adopt(m *Members) {
 		if _, ok := r.done[p.ID]; ok {
 			p.Memory.Release()
 			continue
+		}
+		for _, l := range r.lanes {
+			l.replaced = l.replaced || l.peer.Slot == p.Slot
 		}
 		r.lanes = append(r.lanes, r.begin(p))
 	}
@@ -398,45 +399,4 @@ func (r *Reader) Close() {
 		}
 		r.memory.Release()
 	})
-}
-
-// ReaderStats is how a Reader fares. Numbers are as of a moment ago.
-type ReaderStats struct {
-	Received  uint64 // messages handed out
-	Lost      uint64 // messages overwritten before they were read
-	Parks     uint64 // times it slept
-	Backstops uint64 // sleeps in which only the time limit found something: 0 unless somebody misbehaves
-	Corrupt   uint64 // lanes given up
-	Lanes     []LaneStats
-}
-
-// LaneStats is how a Reader fares in one lane.
-type LaneStats struct {
-	Lane     uint64
-	Sequence uint64 // of the last message read
-	Lag      uint64 // messages published and not read, lost ones included
-	LagBytes uint64
-	Lost     uint64
-	Ended    bool // its producer has left
-}
-
-// Stats tells how the Reader fares.
-func (r *Reader) Stats() ReaderStats {
-	if !r.use.share() {
-		return ReaderStats{}
-	}
-	defer r.use.unshare()
-	own := ReadConsumer(r.memory, r.config.Slot)
-	s := ReaderStats{Received: own.Received, Lost: own.Lost, Parks: own.Parks, Backstops: own.Backstops, Corrupt: own.Corrupt}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, l := range r.lanes {
-		lane := ReadLane(l.peer.Memory)
-		_, cursor, sequence, lost := ReadCursor(r.memory, l.peer.Slot)
-		s.Lanes = append(s.Lanes, LaneStats{
-			Lane: l.peer.ID, Sequence: sequence, Lag: lane.Sequence - min(lane.Sequence, sequence),
-			LagBytes: lane.Published - min(lane.Published, cursor), Lost: lost, Ended: l.peer.Ended,
-		})
-	}
-	return s
 }

@@ -4,12 +4,13 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
 const (
 	backstop        = 100 * time.Millisecond // of every sleep: somebody may have requeued the sleepers of a word that it may only read
 	membersPatience = 100 * time.Millisecond // how long a lossless lane waits to learn of new members
-	stallWindow     = 10 * time.Second       // over which a consumer's holding up is added up
 	roomSpins       = 300
 )
 
@@ -101,7 +102,10 @@ func (w *Writer) block(ctx context.Context, target uint64) error {
 		}
 		now := monotonic()
 		stale := w.epoch.Load() > max(w.seen, w.unmet)
-		if stale && now-began >= int64(membersPatience) {
+		if stale && w.staleSince == 0 {
+			w.staleSince = now
+		}
+		if stale && now-w.staleSince >= int64(membersPatience) {
 			w.unmet = w.epoch.Load() // the daemon does not answer: go on without, and do not wait for these again
 			stale = false
 		}
@@ -141,7 +145,7 @@ func (w *Writer) charge(target uint64, nanos, now int64, stale bool) time.Durati
 		if !ok || at >= target || stale {
 			continue
 		}
-		if now-h.since > int64(stallWindow) {
+		if now-h.since > int64(limits.RingStallWindow) {
 			h.since, h.held = now, 0
 		}
 		h.held += time.Duration(nanos)

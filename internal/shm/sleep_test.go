@@ -62,6 +62,46 @@ func (c *crowd) announce() {
 	}
 }
 
+// replace ends a lane, and begins another one in its slot.
+func (c *crowd) replace(slot int) (ended WriterStats) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.ring.writers[slot]
+	c.ring.epoch++
+	g := Geometry{Capacity: CapacityMin, MaxFrame: CapacityMin / 4}
+	m, id := c.ring.memory(LaneSize(CapacityMin)), c.ring.epoch<<8
+	var peers []ConsumerPeer
+	for _, p := range c.ring.peers {
+		if p.Memory != nil {
+			p.Memory.Retain()
+			peers = append(peers, p)
+		}
+	}
+	c.ring.lanes[slot].Memory.Release()
+	c.ring.lanes[slot] = LanePeer{ID: id, Epoch: c.ring.epoch, Slot: uint32(slot), Geometry: g, Lossless: true, Memory: m.Retain()}
+	c.ring.writers[slot] = NewWriter(WriterConfig{Memory: m, LaneID: id, Epoch: c.ring.epoch, Slot: uint32(slot), Geometry: g, Lossless: true, Stall: time.Minute},
+		Members{Epoch: c.ring.epoch, Page: c.ring.page.Retain(), Consumers: peers})
+	c.announce()
+	ended = old.Stats()
+	old.Close()
+	return ended
+}
+
+// caughtUp reports whether all consumers there are have read all that w published.
+func (c *crowd) caughtUp(w *Writer) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.ring.peers {
+		if p.Memory == nil {
+			continue
+		}
+		if lane, cursor, _, _ := ReadCursor(p.Memory, w.config.Slot); lane != w.config.LaneID || cursor != w.position {
+			return false
+		}
+	}
+	return true
+}
+
 // Consumers sleep and are woken while others join and leave; nobody may ever need the time limit of a sleep to find what
 // was published, or that there is room.
 func TestNoWakeUpIsLost(t *testing.T) {
@@ -105,27 +145,35 @@ func TestNoWakeUpIsLost(t *testing.T) {
 			}
 		})
 	}
-	for i, w := range c.ring.writers {
-		publishing.Go(func() {
-			rng := rand.New(rand.NewPCG(seed, 100+uint64(i)))
-			payload := make([]byte, 2000)
-			for parks.Load() < *parkCycles && !t.Failed() {
-				burst := 1
-				if rng.IntN(500) == 0 {
-					burst = 100 // more than fits: it blocks
-				}
-				for range burst {
-					if err := w.Publish(forever, 1, payload[:rng.IntN(2000)]); err != nil {
-						t.Errorf("publish: %v", err)
-						return
-					}
-				}
-				for range rng.IntN(1500) { // some sleep by then, some are about to
-					pause()
+	publishing.Go(func() {
+		rng := rand.New(rand.NewPCG(seed, 100))
+		payload := make([]byte, 2000)
+		for parks.Load() < *parkCycles && !t.Failed() {
+			i := rng.IntN(lanes)
+			if rng.IntN(3000) == 0 {
+				backstops.Add(c.replace(i).Backstops)
+			}
+			w := c.ring.writers[i]
+			burst := 1
+			if rng.IntN(1000) == 0 {
+				burst = 100 // more than fits: it blocks
+			}
+			for range burst {
+				if err := w.Publish(forever, 1, payload[:rng.IntN(2000)]); err != nil {
+					t.Errorf("publish: %v", err)
+					return
 				}
 			}
-		})
-	}
+			// Nothing follows before all have read it: whoever is not woken stays asleep. Having read it they go to sleep,
+			// which is when the next message comes.
+			for !c.caughtUp(w) && !t.Failed() {
+				pause()
+			}
+			for range rng.IntN(1 << rng.IntN(9)) {
+				pause()
+			}
+		}
+	})
 	publishing.Wait()
 	stop.Store(true)
 	c.mu.Lock()

@@ -42,7 +42,7 @@ func (r *Reader) View(ctx context.Context) (View, error) {
 		sequence, length, typ := header[0], header[1], int64(header[2])
 		size := (FrameHeader + length + FrameAlign - 1) &^ (FrameAlign - 1)
 		if length > uint64(l.peer.MaxFrame) || size > uint64(l.peer.MaxFrame) || size > min(l.limit-at, l.peer.Capacity-at&l.mask) || sequence < l.expected || sequence == 0 || typ <= 0 {
-			pad, err := l.examine(r.rest, at)
+			pad, err := l.examine(r.rest)
 			r.rest = nil
 			if err != nil {
 				r.failed()

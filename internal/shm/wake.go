@@ -89,7 +89,7 @@ func (w *Writer) adopt(m *Members) {
 	for i := range m.Lanes { // a producer has no use for them
 		m.Lanes[i].Memory.Release()
 	}
-	w.seen = m.Epoch
+	w.seen, w.staleSince = m.Epoch, 0
 	w.words.seen.Store(m.Epoch)
 }
 

@@ -47,15 +47,16 @@ type Writer struct {
 	marks  [markCount]uint64
 	stride uint64
 
-	claimed uint64 // bytes of the open claim's frame, 0: none
-	page    *Page
-	peers   []holder // the same consumers, as they may hold the Writer back
-	pulled  uint64   // the epoch that Pull was called for
-	unmet   uint64   // the epoch whose members were waited for in vain
-	words   *laneWords
-	waiting []waiter // room for sleeping
-	holding []watched
-	stats   writerCounters
+	claimed    uint64 // bytes of the open claim's frame, 0: none
+	page       *Page
+	peers      []holder // the same consumers, as they may hold the Writer back
+	pulled     uint64   // the epoch that Pull was called for
+	unmet      uint64   // the epoch whose members were waited for in vain
+	staleSince int64    // since when newer members than those adopted have been waited for, 0: they are not
+	words      *laneWords
+	waiting    []waiter // room for sleeping
+	holding    []watched
+	stats      writerCounters
 }
 
 // laneWords are the words of the lane's cursors.
@@ -275,7 +276,7 @@ func (w *Writer) mark() {
 	}
 }
 
-// publish makes visible what was written, and wakes who sleeps. The order matters: see RING rules in docs/ring-layout.md.
+// publish makes visible what was written, and wakes who sleeps. The order matters: see docs/ring-layout.md, "Memory order".
 func (w *Writer) publish() {
 	storeRelaxed(w.sequences, w.sequence)
 	w.published.Store(w.position)

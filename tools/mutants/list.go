@@ -107,7 +107,17 @@ var mutants = []mutant{
 	},
 	{
 		name: "believe-lengths", about: "a frame may be longer than what was published",
-		file: "internal/shm/lane.go", old: "case f.size > l.limit-l.cursor || f.size > l.peer.Capacity-l.cursor&l.mask:", new: "case f.size > l.peer.Capacity:",
-		tests: []string{"./internal/shm", "-run", "Survives|OldPayloads"},
+		file: "internal/shm/lane.go", old: "case size > l.limit-l.cursor || size > toEnd:", new: "case size > l.peer.Capacity:",
+		tests: []string{"./internal/shm", "-run", "TestEveryKindOfNonsense"},
+	},
+	{
+		name: "believe-lengths-of-views", about: "a borrowed view may be longer than what was published",
+		file: "internal/shm/view.go", old: "size > min(l.limit-at, l.peer.Capacity-at&l.mask)", new: "size > l.peer.Capacity",
+		tests: []string{"./internal/shm", "-run", "TestEveryKindOfNonsense"},
+	},
+	{
+		name: "share-a-line", about: "a consumer goes on showing its place in a lane whose slot was given to another",
+		file: "internal/shm/lane.go", old: "l.stored == l.cursor || l.replaced {", new: "l.stored == l.cursor {",
+		tests: []string{"./internal/shm", "-run", "TestSlotOfALane"},
 	},
 }
