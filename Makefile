@@ -1,4 +1,5 @@
-# `make` alone lists what can be made. All of it needs Go, gcc, make and git, nothing else.
+# `make` alone lists what can be made. It needs Go, gcc, make and git; tests use g++ too where there is one, and test-arm64
+# needs qemu.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -39,6 +40,7 @@ test-long: ## the simulations and the crash tests at length (an hour or more)
 	go test -count=1 -timeout 12h ./broker -run 'TestCrashes' -sim.seeds=$(SEEDS)
 	IPCD_CRASH_CYCLES=1000 go test -count=1 -timeout 12h ./internal/crash
 	go test -count=1 -timeout 12h ./internal/shm -shm.torn=10m -shm.parks=10000000
+	IPCD_KILL_EVERYWHERE=1 go test -count=1 -timeout 12h -run Instruction ./client/c
 
 .PHONY: test-arm64
 test-arm64: ## run the ring's tests as arm64, under qemu-user (Debian: qemu-user-static)

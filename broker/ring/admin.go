@@ -11,6 +11,8 @@ import (
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
+	"github.com/ipcd/ipcd/internal/shm"
+	"github.com/ipcd/ipcd/internal/units"
 )
 
 // Create makes a ring with the default settings as changed by edit. If it exists with the same settings and exclusive
@@ -43,6 +45,10 @@ func (r *Rings) Create(_ context.Context, id identity.Identity, name string, edi
 	}
 	if err := r.checkSettings(id, name, &s, nil); err != nil {
 		return Info{}, false, err
+	}
+	if lane, most := shm.LaneSize(uint64(s.Capacity)), min(r.budget.limit, r.budget.perUID); lane > most {
+		return Info{}, false, reason.New(reason.QuotaExceeded, "no producer could attach: a lane of capacity %s takes more than the %s that ring_memory_per_uid and ring_memory (never above a quarter of the daemon's memory cgroup) allow; ask for less, or raise them",
+			units.FormatSize(s.Capacity), units.FormatSize(most)).On(name)
 	}
 	rg := newRing(r, name, r.lastID+1, time.Now().Round(0), s)
 	if err := r.save(func(f *file) {

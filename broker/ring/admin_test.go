@@ -14,7 +14,7 @@ import (
 )
 
 func TestRingHasDefaults(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newWorld(t, Options{Memory: 4 << 30, MemoryPerUID: 4 << 30})
 	i := w.create(bob, "/r", func(*Settings) error { return nil })
 	want := Settings{Capacity: 32 << 20, MaxMessage: 8<<20 - 32, Policy: Overwrite, OwnerUID: 1001, GroupGID: 101, Mode: 0o600, Retain: 32 << 20, Stall: time.Second}
 	if i.Settings != want || i.Name != "/r" || i.ID != 1 || time.Since(i.Created) > time.Hour || i.Bytes != 0 {
@@ -27,7 +27,7 @@ func TestRingHasDefaults(t *testing.T) {
 }
 
 func TestSettingsOutsideTheLimitsAreRefused(t *testing.T) {
-	w := newWorld(t, Options{})
+	w := newWorld(t, Options{Memory: 4 << 30, MemoryPerUID: 4 << 30})
 	for field, edits := range map[string][]Edit{
 		"capacity_bytes": {
 			func(s *Settings) error { s.Capacity = 32 << 10; return nil },

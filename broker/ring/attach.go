@@ -115,7 +115,11 @@ func (m *Member) size() int64 {
 
 // join gives a new member a slot, an id and memory that p pays for.
 func (rg *ring) join(m *Member, p payer) (Header, error) {
-	c, err := rg.reserve(m, anySlot, p, m.size())
+	bytes := m.size()
+	if m.daemon && m.role == Consumer { // it copies messages into the daemon's own memory
+		bytes += int64(rg.settings.Load().geometry().MaxFrame)
+	}
+	c, err := rg.reserve(m, anySlot, p, bytes)
 	if err != nil {
 		return Header{}, err
 	}

@@ -29,6 +29,14 @@ func (p payer) String() string {
 	return fmt.Sprintf("uid %d", p.uid)
 }
 
+// does returns the payer with the form of a verb that goes with it, as in "uid 7 uses" and "anonymous callers use".
+func (p payer) does(one, many string) string {
+	if p.anonymous {
+		return p.String() + " " + many
+	}
+	return p.String() + " " + one
+}
+
 // budget bounds what members take. Memory is charged before it is made: beyond a cgroup's limit a process
 // is killed, not refused.
 type budget struct {
@@ -76,10 +84,10 @@ func (b *budget) charge(rg *ring, p payer, bytes int64) (*charge, *shortage) {
 	}
 	switch {
 	case a.members >= limits.RingMembersPerUID:
-		return nil, &shortage{err: refuse("%v have %d producers and consumers attached in all rings, all that they may: detach one", p, a.members)}
+		return nil, &shortage{err: refuse("%s %d producers and consumers attached in all rings, all that there may be: detach one", p.does("has", "have"), a.members)}
 	case a.bytes+bytes > b.perUID:
-		return nil, &shortage{evict: func(m *Member) bool { return m.memory.charge.payer == p }, err: refuse("%v use %d bytes of ring memory, and %d more would pass ring_memory_per_uid (%d): detach members, delete rings, lower retain, or raise that key",
-			p, a.bytes, bytes, b.perUID)}
+		return nil, &shortage{evict: func(m *Member) bool { return m.memory.charge.payer == p }, err: refuse("%s %d bytes of ring memory, and %d more would pass ring_memory_per_uid (%d): detach members, delete rings, lower retain, or raise that key",
+			p.does("uses", "use"), a.bytes, bytes, b.perUID)}
 	case b.used+bytes > b.limit:
 		return nil, &shortage{evict: anyLane, err: refuse("all rings use %d bytes of memory, and %d more would pass ring_memory (%d, never above a quarter of the daemon's memory cgroup): detach members, delete rings, lower retain, or raise that key",
 			b.used, bytes, b.limit)}

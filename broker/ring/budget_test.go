@@ -98,12 +98,13 @@ func TestEndedLanesMakeRoomForTheirPayer(t *testing.T) {
 
 func TestUIDHasSoManyMembers(t *testing.T) {
 	w := newWorld(t, Options{})
-	for _, name := range []string{"/a", "/b", "/c", "/d", "/e"} {
+	rings := []string{"/a", "/b", "/c", "/d", "/f", "/g", "/h", "/i"}
+	for _, name := range append(rings, "/e") {
 		w.create(alice, name, small)
 	}
 	var all []*process
 	for i := range limits.RingMembersPerUID {
-		all = append(all, w.consumer(bob, []string{"/a", "/b", "/c", "/d"}[i%4]))
+		all = append(all, w.consumer(bob, rings[i%len(rings)]))
 	}
 	q := AttachRequest{Name: "/e", Role: Consumer}
 	_, err := w.Attach(context.Background(), bob, q)
@@ -111,6 +112,44 @@ func TestUIDHasSoManyMembers(t *testing.T) {
 	w.consumer(alice, "/e")
 	all[7].Leave("test") // although its pages are still mapped
 	w.consumer(bob, "/e")
+}
+
+func TestNobodyButTheOwnerTakesAllOfARing(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.create(alice, "/r", small)
+	for range limits.RingShare {
+		w.consumer(bob, "/r")
+	}
+	_, err := w.Attach(context.Background(), bob, AttachRequest{Name: "/r", Role: Consumer})
+	wants(t, err, reason.QuotaExceeded, "uid 1001", "32", "64")
+	for range limits.RingConsumers - limits.RingShare {
+		w.consumer(alice, "/r")
+	}
+}
+
+// What a subscription copies stands in the daemon's own memory.
+func TestSubscriptionsAreChargedForTheirLargestMessage(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.create(alice, "/r", small)
+	before := w.info("/r").Bytes
+	s, err := w.Subscribe(context.Background(), bob, "/r", SubscribeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := w.info("/r")
+	if took := i.Bytes - before; took < shm.ConsumerSize+i.Settings.MaxMessage {
+		t.Errorf("%d bytes are charged for messages of up to %d", took, i.Settings.MaxMessage)
+	}
+	s.Close()
+	if now := w.info("/r").Bytes; now != before {
+		t.Errorf("%d bytes are charged after its end", now-before)
+	}
+}
+
+func TestRingThatNoProducerCouldAttachToIsNotMade(t *testing.T) {
+	w := newWorld(t, Options{MemoryPerUID: 1 << 20})
+	_, _, err := w.Create(context.Background(), alice, "/r", func(s *Settings) error { s.Capacity = 2 << 20; return nil }, false)
+	wants(t, err, reason.QuotaExceeded, "2.0 MiB", "1.0 MiB", "ring_memory_per_uid")
 }
 
 func TestDaemonsOwnLaneIsChargedToTheOwner(t *testing.T) {
@@ -165,5 +204,19 @@ func TestChargesAreReleasedOnce(t *testing.T) {
 	}
 	if b.used != 0 || rg.charged != 0 || len(b.accounts) != 0 {
 		t.Errorf("left over: %d, %d, %v", b.used, rg.charged, b.accounts)
+	}
+}
+
+func TestShortagesReadWellForEverybody(t *testing.T) {
+	for p, want := range map[payer][2]string{
+		{uid: 0}:          {"uid 0 uses 0 bytes", "uid 0 has 256 producers"},
+		{anonymous: true}: {"anonymous callers use 0 bytes", "anonymous callers have 256 producers"},
+	} {
+		b := &budget{limit: 100, perUID: 100, accounts: map[payer]*account{}}
+		_, short := b.charge(&ring{name: "/r"}, p, 101)
+		wants(t, short.err, reason.QuotaExceeded, "/r: "+want[0])
+		b.accounts[p] = &account{members: limits.RingMembersPerUID}
+		_, short = b.charge(&ring{name: "/r"}, p, 1)
+		wants(t, short.err, reason.QuotaExceeded, "/r: "+want[1])
 	}
 }

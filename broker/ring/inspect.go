@@ -39,7 +39,7 @@ type LaneInfo struct {
 	Seen     uint64 // the epoch whose members the producer knows
 
 	Wakes       uint64 // system calls that woke consumers
-	WakesElided uint64 // publishes that found a sleeping consumer already woken
+	WakesElided uint64 // publishes that woke nobody, since every sleeper had been woken already
 	Blocks      uint64 // waits for consumers
 	BlockedTime time.Duration
 	Evictions   uint64 // consumers that held it up for too long

@@ -201,6 +201,9 @@ func (rg *ring) tryReserve(m *Member, slot int, p payer, bytes int64) (*charge, 
 	}
 	table := rg.table(m.role)
 	if slot == anySlot {
+		if err := rg.shareLocked(m.role, p); err != nil {
+			return nil, &shortage{err: err}
+		}
 		m.granted = rg.epoch + 1
 		slot = slices.Index(table[:], nil)
 		if slot < 0 {
@@ -219,6 +222,23 @@ func (rg *ring) tryReserve(m *Member, slot int, p payer, bytes int64) (*charge, 
 	m.slot, m.state = uint32(slot), joining
 	table[slot] = m
 	return c, nil
+}
+
+// shareLocked refuses a payer that has its share of the ring's slots: whoever may only read must not keep the owner out.
+func (rg *ring) shareLocked(role Role, p payer) error {
+	if !p.anonymous && (p.uid == 0 || p.uid == rg.rings.adminUID || p.uid == rg.settings.Load().OwnerUID) {
+		return nil
+	}
+	n := 0
+	for _, m := range rg.table(role) {
+		if m != nil && m.state != ended && payerOf(m.who) == p {
+			n++
+		}
+	}
+	if n < limits.RingShare {
+		return nil
+	}
+	return reason.New(reason.QuotaExceeded, "%s %d of the ring's %d %vs, all that one user other than the owner may have: detach one", p.does("has", "have"), n, slots, role).On(rg.name)
 }
 
 func (rg *ring) noSlot(role Role) *shortage {

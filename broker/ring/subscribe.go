@@ -2,7 +2,6 @@ package ring
 
 import (
 	"context"
-	"slices"
 
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
@@ -30,8 +29,7 @@ func (r *Rings) Subscribe(ctx context.Context, id identity.Identity, name string
 	if err != nil {
 		return nil, err
 	}
-	types, err := typesOf(o.Types)
-	if err != nil {
+	if err := checkTypes(o.Types); err != nil {
 		return nil, err
 	}
 	m, err := rg.newMember(id, Consumer, o.Lossless)
@@ -44,7 +42,7 @@ func (r *Rings) Subscribe(ctx context.Context, id identity.Identity, name string
 	s := &Subscription{member: m}
 	err = rg.enterOwn(m, payerOf(id), func(h Header, memory *shm.Memory, others shm.Members) handle {
 		s.reader = shm.NewReader(shm.ReaderConfig{Memory: memory, RingID: h.RingID, ConsumerID: m.id, Epoch: m.joined, Slot: m.slot,
-			Lossless: m.lossless, Start: o.Start, Types: types, Pull: pulled}, others)
+			Lossless: m.lossless, Start: o.Start, Types: shm.Types(o.Types), Pull: pulled}, others)
 		return s.reader
 	})
 	if err != nil {
@@ -53,28 +51,17 @@ func (r *Rings) Subscribe(ctx context.Context, id identity.Identity, name string
 	return s, nil
 }
 
-// typesOf returns a selector of types; nil: all.
-func typesOf(types []int64) (func(int64) bool, error) {
+// checkTypes says what is wrong with a selection of types.
+func checkTypes(types []int64) error {
 	if len(types) > limits.SelectorTypes {
-		return nil, reason.Invalid("types", "%d types: at most %d may be named", len(types), limits.SelectorTypes)
+		return reason.Invalid("types", "%d types: at most %d may be named", len(types), limits.SelectorTypes)
 	}
 	for _, t := range types {
 		if t <= 0 {
-			return nil, reason.Invalid("types", "type %d: types are positive", t)
+			return reason.Invalid("types", "type %d: types are positive", t)
 		}
 	}
-	switch {
-	case len(types) == 0:
-		return nil, nil
-	case len(types) <= 8:
-		types = slices.Clone(types)
-		return func(t int64) bool { return slices.Contains(types, t) }, nil
-	}
-	set := make(map[int64]struct{}, len(types))
-	for _, t := range types {
-		set[t] = struct{}{}
-	}
-	return func(t int64) bool { _, ok := set[t]; return ok }, nil
+	return nil
 }
 
 // ID is the consumer's id.

@@ -117,7 +117,7 @@ struct ipcd_ring_options {
 	bool untimed;         /* producer: frames carry time 0, which saves reading the clock */
 	enum ipcd_ring_start start; /* consumer */
 	uint64_t sequence;    /* consumer: see IPCD_RING_SEQUENCE */
-	const int64_t *types; /* consumer: only messages of these types; NULL: all. Copied. */
+	const int64_t *types; /* consumer: only messages of these types, which are positive; NULL: all. Copied. */
 	size_t types_count;
 	char *text;           /* if not NULL: opening writes there, in words, what went wrong */
 	size_t text_size;     /* bytes at text; 256 is plenty */
@@ -490,6 +490,7 @@ struct ipcd_i_member {
 	uint64_t known;      /* the epoch of the members that are mapped */
 	int dead;            /* the negative errno that ended the membership, 0: none */
 	int closed;          /* the handle is being closed */
+	bool moved;          /* another members page is used since the last MEMBERS */
 	uint8_t *memory;     /* its own, writable */
 	size_t size;
 	uint64_t id, epoch;
@@ -805,6 +806,7 @@ static IPCD_I_COLD int ipcd_i_take_adopted(struct ipcd_i_member *m, struct ipcd_
 	if (result != 0)
 		return result;
 	memcpy(m->token, (const uint8_t *)(const void *)p->bytes + 8, sizeof m->token);
+	m->moved = true;
 	ipcd_i_begin(p, IPCD_I_GOT, 8);
 	return ipcd_i_send(m->socket, p, -1);
 }
@@ -874,6 +876,7 @@ static IPCD_I_COLD int ipcd_i_service(struct ipcd_i_member *m)
 			else
 				m->link = IPCD_I_ASKED;
 		} else if (m->link == IPCD_I_UP) { /* nothing is to be done, nothing may come: only whether it hung up is of interest */
+			m->noticed = epoch;
 			char byte;
 			ssize_t n = recv(m->socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
 			if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
@@ -1256,6 +1259,8 @@ static IPCD_I_COLD void ipcd_i_charge(struct ipcd_ring_producer *p, int64_t from
 {
 	bool evicted = false;
 	int64_t second = to / IPCD_I_SECOND;
+	if (to - from > 2 * IPCD_I_BACKSTOP) /* only if everybody was stopped: a container, a virtual machine */
+		from = to - 2 * IPCD_I_BACKSTOP;
 	for (unsigned i = 0; i < p->readers_count; i++) {
 		struct ipcd_i_reader *r = &p->readers[i];
 		if (!r->gates || !r->holds)
@@ -1338,10 +1343,17 @@ static IPCD_I_COLD int ipcd_i_block(struct ipcd_ring_producer *p, uint64_t targe
 		result = ipcd_i_wait(words, count, until);
 		if (result == -ETIMEDOUT && ipcd_i_limit(p, target) >= target) {
 			/* Room, and nobody said so? A consumer that runs does within a moment. */
-			ipcd_i_sleep(IPCD_I_MS);
-			bool told = holders == 0 || ipcd_i_strong64(p->m.page) != epoch;
+			bool told = holders == 0, moved = false;
 			for (unsigned i = 0; i < holders; i++)
-				told = told || ipcd_i_strong32(wakes[i]) != values[i];
+				moved = moved || ipcd_i_strong32(wakes[i]) != values[i];
+			if (moved) { /* it was said, but not here: the word's sleepers were moved, or this thread did not run */
+				told = told || ipcd_i_now() - until > IPCD_I_MS;
+			} else {
+				ipcd_i_sleep(IPCD_I_MS);
+				told = told || ipcd_i_strong64(p->m.page) != epoch;
+				for (unsigned i = 0; i < holders; i++)
+					told = told || ipcd_i_strong32(wakes[i]) != values[i];
+			}
 			if (!told) {
 				ipcd_i_count(ipcd_i_lane_counters(p), IPCD_I_WRITER_BACKSTOPS, 1);
 				p->suspicious_until = ipcd_i_now() + IPCD_I_SUSPICION;
@@ -1650,6 +1662,9 @@ static IPCD_I_COLD int ipcd_i_offer_readers(struct ipcd_ring_producer *p, uint64
 		p->m.known = epoch;
 		p->newer_since = 0;
 		ipcd_i_release64(p->m.memory + IPCD_RING_LANE_SEEN, epoch);
+		if (p->m.moved) /* consumers that it could not know of may have gone to sleep while it published */
+			ipcd_i_wake_readers(p);
+		p->m.moved = false;
 	}
 	return result;
 }
@@ -1780,6 +1795,7 @@ struct ipcd_i_lane {
 	uint32_t wake;         /* the lane's wake word before a sleep */
 	bool lossless, gating; /* the lane is; this consumer holds it back */
 	bool ended;            /* nothing more comes */
+	uint64_t end;          /* published when that was learnt: a producer that was thrown out may go on writing */
 	int protection;        /* 0: seen is too old; 1 and 2: so many changes of oldest are missing, less; 3: it holds */
 	uint64_t mark;         /* the oldest of the last change */
 };
@@ -1909,10 +1925,25 @@ static inline void ipcd_i_protect(const struct ipcd_ring_consumer *c, struct ipc
 	}
 }
 
+/* How far the lane may be read. */
+static inline uint64_t ipcd_i_visible(const struct ipcd_i_lane *l)
+{
+	uint64_t published = ipcd_i_strong64(l->memory + IPCD_RING_LANE_PUBLISHED);
+	return l->ended && published > l->end ? l->end : published;
+}
+
+/* Notes whether the lane's producer has left. */
+static inline void ipcd_i_note_end(struct ipcd_i_lane *l, bool ended)
+{
+	if (ended && !l->ended && l->memory != NULL)
+		l->end = ipcd_i_strong64(l->memory + IPCD_RING_LANE_PUBLISHED);
+	l->ended = ended;
+}
+
 /* Reads published and oldest anew, and believes them if they make sense. 0, -EAGAIN: not now, -EBADMSG. */
 static inline int ipcd_i_positions(struct ipcd_ring_consumer *c, struct ipcd_i_lane *l)
 {
-	uint64_t published = ipcd_i_acquire64(l->memory + IPCD_RING_LANE_PUBLISHED);
+	uint64_t published = ipcd_i_visible(l);
 	for (int tries = 0; tries < 100; tries++) {
 		uint64_t oldest = ipcd_i_acquire64(l->memory + IPCD_RING_LANE_OLDEST);
 		if (((published | oldest) & (IPCD_RING_FRAME_ALIGN - 1)) != 0)
@@ -1927,7 +1958,7 @@ static inline int ipcd_i_positions(struct ipcd_ring_consumer *c, struct ipcd_i_l
 			return 0;
 		}
 		l->oldest = oldest;
-		published = ipcd_i_acquire64(l->memory + IPCD_RING_LANE_PUBLISHED); /* the producer wrote on meanwhile */
+		published = ipcd_i_visible(l); /* the producer wrote on meanwhile */
 		if (published < oldest)
 			return ipcd_i_corrupt(c, l, "what was published is older than the oldest");
 	}
@@ -1959,7 +1990,7 @@ static inline int ipcd_i_refresh(struct ipcd_ring_consumer *c, struct ipcd_i_lan
 	int result = ipcd_i_evicted(c, l);
 	if (IPCD_I_UNLIKELY(result != 0))
 		return result;
-	if (ipcd_i_acquire64(l->memory + IPCD_RING_LANE_PUBLISHED) == l->cursor) {
+	if (ipcd_i_visible(l) == l->cursor) {
 		if (IPCD_I_UNLIKELY(l->ended)) {
 			ipcd_i_store_cursor(c, l);
 			ipcd_i_drop_lane(c, l);
@@ -2163,10 +2194,21 @@ static inline bool ipcd_i_news(const struct ipcd_ring_consumer *c)
 {
 	for (unsigned i = 0; i < c->active_count; i++) {
 		const struct ipcd_i_lane *l = &c->lanes[c->active[i]];
-		if (ipcd_i_strong64(l->memory + IPCD_RING_LANE_PUBLISHED) != l->cursor)
+		if (ipcd_i_visible(l) != l->cursor)
 			return true;
 	}
 	return ipcd_i_strong64(c->m.page) != c->m.noticed;
+}
+
+/* Whether the wake word of a lane that has something new is another than before the sleep. */
+static inline bool ipcd_i_woken(const struct ipcd_ring_consumer *c)
+{
+	for (unsigned i = 0; i < c->active_count; i++) {
+		const struct ipcd_i_lane *l = &c->lanes[c->active[i]];
+		if (ipcd_i_visible(l) != l->cursor && ipcd_i_strong32(l->memory + IPCD_RING_LANE_WAKE) != l->wake)
+			return true;
+	}
+	return false;
 }
 
 /* Sleeps until a lane has news, or a member comes or goes, or `until`. 0, or -EINTR. */
@@ -2190,12 +2232,12 @@ static IPCD_I_COLD int ipcd_i_park(struct ipcd_ring_consumer *c, int64_t until)
 		result = ipcd_i_wait(words, count, until);
 		if (result == -ETIMEDOUT && ipcd_i_strong64(c->m.page) == epoch && ipcd_i_news(c)) {
 			/* Data, and nobody said so? A producer that runs does within a moment. */
-			ipcd_i_sleep(IPCD_I_MS);
-			bool told = ipcd_i_strong64(c->m.page) != epoch;
-			for (unsigned i = 0; i < c->active_count; i++) {
-				const struct ipcd_i_lane *l = &c->lanes[c->active[i]];
-				if (ipcd_i_strong64(l->memory + IPCD_RING_LANE_PUBLISHED) != l->cursor)
-					told = told || ipcd_i_strong32(l->memory + IPCD_RING_LANE_WAKE) != l->wake;
+			bool told = ipcd_i_woken(c);
+			if (told) { /* it was said, but not here: the word's sleepers were moved, or this thread did not run */
+				told = ipcd_i_now() - until > IPCD_I_MS;
+			} else {
+				ipcd_i_sleep(IPCD_I_MS);
+				told = ipcd_i_strong64(c->m.page) != epoch || ipcd_i_woken(c);
 			}
 			if (!told) {
 				ipcd_i_count(c->m.memory + IPCD_RING_CONSUMER_COUNTERS, IPCD_I_READER_BACKSTOPS, 1);
@@ -2391,7 +2433,7 @@ static IPCD_I_COLD int ipcd_i_offer_lanes(struct ipcd_ring_consumer *c, uint64_t
 		for (size_t j = 0; j < count; j++)
 			there = there || (peers[j].kind == IPCD_RING_KIND_LANE && peers[j].id == c->lanes[slot].id);
 		if (!there)
-			c->lanes[slot].ended = true; /* it is read up to its end */
+			ipcd_i_note_end(&c->lanes[slot], true); /* it is read up to its end */
 	}
 	for (size_t j = 0; j < count; j++) {
 		const struct ipcd_ring_peer *peer = &peers[j];
@@ -2402,7 +2444,7 @@ static IPCD_I_COLD int ipcd_i_offer_lanes(struct ipcd_ring_consumer *c, uint64_t
 			if (l->memory == NULL && peer->fd >= 0 && c->finished[peer->slot] != peer->id && result == 0)
 				result = ipcd_i_add_lane(c, peer);
 			if (l->memory != NULL)
-				l->ended = (peer->flags & IPCD_RING_ENDED) != 0;
+				ipcd_i_note_end(l, (peer->flags & IPCD_RING_ENDED) != 0);
 		} else if (peer->kind == IPCD_RING_KIND_LANE) {
 			result = -EPROTO;
 		}
@@ -2446,6 +2488,7 @@ static inline int ipcd_i_compare(const void *a, const void *b)
 
 static IPCD_I_COLD struct ipcd_ring_consumer *ipcd_i_new_consumer(const struct ipcd_ring_options *o)
 {
+	errno = ENOMEM;
 	struct ipcd_ring_consumer *c = (struct ipcd_ring_consumer *)calloc(1, sizeof *c);
 	if (c == NULL)
 		return NULL;
@@ -2453,6 +2496,12 @@ static IPCD_I_COLD struct ipcd_ring_consumer *ipcd_i_new_consumer(const struct i
 	c->start = o->start;
 	c->start_sequence = o->sequence;
 	c->filtered = o->types != NULL;
+	for (size_t i = 0; c->filtered && i < o->types_count; i++)
+		if (o->types[i] <= 0) { /* types are positive */
+			free(c);
+			errno = EINVAL;
+			return NULL;
+		}
 	if (c->filtered && o->types_count > 0) {
 		c->types = o->types_count > SIZE_MAX / 2 / sizeof(int64_t) ? NULL : (int64_t *)malloc(o->types_count * sizeof(int64_t));
 		if (c->types == NULL) {
@@ -2488,7 +2537,7 @@ static inline int ipcd_ring_consumer_open(struct ipcd_ring_consumer **out, const
 	*out = NULL;
 	struct ipcd_ring_consumer *c = ipcd_i_new_consumer(&o);
 	if (c == NULL)
-		return -ENOMEM;
+		return -errno;
 	int64_t deadline = ipcd_i_deadline(o.timeout_ns > 0 ? o.timeout_ns : 30 * IPCD_I_SECOND);
 	int result = ipcd_i_attach(&c->m, &j, IPCD_RING_CONSUMER, name, &o, deadline);
 	if (result == 0 && ipcd_i_set_up_consumer(c, &j) != 0)
@@ -2513,7 +2562,7 @@ static inline int ipcd_ring_consumer_from(struct ipcd_ring_consumer **out,
 	*out = NULL;
 	struct ipcd_ring_consumer *c = ipcd_i_new_consumer(&o);
 	if (c == NULL)
-		return -ENOMEM;
+		return -errno;
 	c->m.size = IPCD_RING_CONSUMER_SIZE;
 	c->m.memory = ipcd_i_map(memory, c->m.size, true);
 	int result = c->m.memory == NULL ? -errno : ipcd_i_use_page(&c->m, page);

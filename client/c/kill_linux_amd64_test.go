@@ -39,9 +39,10 @@ func instructions(t *testing.T, stride int, try func(t *testing.T, n int) (past 
 }
 
 // TestProducerKilledAtEachInstruction kills a C producer after n instructions of a publish while a consumer sleeps. Whatever n is, readers
-// see exactly the messages before, and the last one whole or not at all, and the sleeper finds it.
+// see exactly the messages before, and the last one whole or not at all, and the sleeper finds it. Some kills must come where that is
+// hardest: when the message is published, and nobody has been woken for it.
 func TestProducerKilledAtEachInstruction(t *testing.T) {
-	for _, c := range []struct {
+	cases := []struct {
 		name   string
 		before int // messages of 1000 bytes
 		size   int // of the last one
@@ -49,22 +50,36 @@ func TestProducerKilledAtEachInstruction(t *testing.T) {
 	}{
 		// Payloads stay below what memcpy copies with one instruction that counts as many.
 		{"first", 0, 24, 11}, {"plain", 5, 200, 11}, {"empty", 5, 0, 17}, {"wrapAndPad", capacity/1024 - 1, 1000, 7}, {"room", 3*capacity/1024 - 7, 1000, 11},
-	} {
-		for _, woken := range []string{"byEpoch", "byBackstop"} {
-			t.Run(c.name+"/"+woken, func(t *testing.T) {
-				stride := c.stride
-				if woken == "byBackstop" {
-					stride = 8*c.stride + 1
-				}
-				instructions(t, stride, func(t *testing.T, n int) bool {
-					return killProducer(t, n, c.before, c.size, woken == "byEpoch")
+	}
+	for _, woken := range []string{"byEpoch", "byBackstop"} {
+		t.Run(woken, func(t *testing.T) {
+			ran, unwoken := 0, 0
+			for _, c := range cases {
+				t.Run(c.name, func(t *testing.T) {
+					ran++
+					stride := c.stride
+					if woken == "byBackstop" {
+						stride = 4*c.stride + 1
+					}
+					instructions(t, stride, func(t *testing.T, n int) bool {
+						past, between := killProducer(t, n, c.before, c.size, woken == "byEpoch")
+						if between {
+							unwoken++
+						}
+						return past
+					})
 				})
-			})
-		}
+			}
+			t.Logf("killed %d times between publishing and waking", unwoken)
+			if ran == len(cases) && unwoken == 0 {
+				t.Error("no kill came between publishing and waking")
+			}
+		})
 	}
 }
 
-func killProducer(t *testing.T, n, before, size int, raise bool) (past bool) {
+// killProducer also reports whether the kill came when the message was published, and before the system call that wakes.
+func killProducer(t *testing.T, n, before, size int, raise bool) (past, between bool) {
 	r := newRing(t, false)
 	sleeper, late, l := r.consumer(1), r.consumer(2), r.lane(2)
 	sleeping := sleeper.goReader(shm.Newest, l)
@@ -93,7 +108,9 @@ func killProducer(t *testing.T, n, before, size int, raise bool) (past bool) {
 	eventually(t, "the consumer sleeps", func() bool { return shm.ReadConsumer(sleeper.memory, sleeper.slot).Parked })
 
 	published := shm.ReadLane(l.memory).Published
+	wakes := false
 	for range n {
+		wakes = wakes || p.calls(futex)
 		if p.step(); p.done {
 			break
 		}
@@ -103,6 +120,7 @@ func killProducer(t *testing.T, n, before, size int, raise bool) (past bool) {
 
 	state := shm.ReadLane(l.memory)
 	is := state.Published != published
+	between = is && !wakes
 	if raise { // the daemon says that a member is gone
 		r.raise()
 	}
@@ -152,7 +170,7 @@ func killProducer(t *testing.T, n, before, size int, raise bool) (past bool) {
 	}
 	reader.Close()
 	sleeping.Close()
-	return past
+	return past, between
 }
 
 // TestConsumerKilledAtEachInstruction kills a C consumer after n instructions of a read, or of falling asleep and being woken. The producer

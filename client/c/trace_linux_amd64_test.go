@@ -62,11 +62,17 @@ func (p *traced) wait() (s syscall.WaitStatus) {
 	return s
 }
 
-// sleeps reports whether the next instruction is the system call futex_waitv.
-func (p *traced) sleeps() bool {
+// System calls that sleep and wake.
+const (
+	futex      = 202
+	futexWaitv = 449
+)
+
+// calls reports whether the next instruction is that system call.
+func (p *traced) calls(number uint64) bool {
 	var regs syscall.PtraceRegs
 	p.check(syscall.PtraceGetRegs(p.pid, &regs))
-	if regs.Rax != 449 {
+	if regs.Rax != number {
 		return false
 	}
 	var code [2]byte
@@ -78,7 +84,7 @@ func (p *traced) sleeps() bool {
 // step runs one instruction. One that falls asleep is left to itself: then step returns asleep, and awake waits for its end.
 func (p *traced) step() (asleep bool) {
 	p.t.Helper()
-	mayBlock := p.sleeps()
+	mayBlock := p.calls(futexWaitv)
 	p.check(syscall.PtraceSingleStep(p.pid))
 	p.steps++
 	if mayBlock {

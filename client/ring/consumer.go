@@ -16,9 +16,9 @@ import (
 type ConsumerOptions struct {
 	Attach   string            // the path of the daemon's attach socket; "" is DefaultAttach
 	From     Position          // where to start; the zero value is Newest
-	Types    []int64           // read only messages of these types; none stands for all
+	Types    []int64           // read only messages of these types, at most 1024; none stands for all
 	Lossless bool              // make producers wait for this consumer; the ring's policy must be lossless, and it takes access to write
-	Logger   func(line string) // told when the daemon goes away and comes back; nil: nobody. It must not block, nor close the handle.
+	Logger   func(line string) // told when the daemon goes away and comes back, and what the kernel lacks; nil: nobody. It must not block, nor close the handle.
 }
 
 // Consumer reads all lanes of a ring. It is for one goroutine at a time, but for Close and Stats.
@@ -34,15 +34,18 @@ type Consumer struct {
 var errTwoAtOnce = newError(reason.InvalidArgument, "two goroutines use one consumer at once: give each its own")
 
 // NewConsumer attaches to the ring as a consumer of it. The context is for attaching only. Errors are
-// ErrNotFound, ErrDenied, ErrQuota, ErrUnreachable and others.
+// ErrNotFound, ErrDenied, ErrQuota, ErrUnreachable, ErrInvalidArgument and others.
 func NewConsumer(ctx context.Context, name string, o ConsumerOptions) (*Consumer, error) {
+	if err := checkTypes(o.Types); err != nil {
+		return nil, err.on(name)
+	}
 	m, memory, members, err := join(ctx, request{name: name, attach: o.Attach, role: attach.Consumer, lossless: o.Lossless, logger: o.Logger})
 	if err != nil {
 		return nil, err
 	}
 	r := shm.NewReader(shm.ReaderConfig{
 		Memory: memory, RingID: m.place.ringID, ConsumerID: m.place.id, Epoch: m.joined, Slot: m.place.slot,
-		Lossless: m.place.lossless, Start: o.From.start(), Types: accepts(o.Types), Pull: m.wantMembers,
+		Lossless: m.place.lossless, Start: o.From.start(), Types: shm.Types(o.Types), Pull: m.wantMembers,
 	}, members)
 	m.start(r)
 	return &Consumer{reader: r, m: m}, nil

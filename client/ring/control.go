@@ -26,6 +26,7 @@ const (
 // dataPath is what a membership needs of a Writer or Reader.
 type dataPath interface {
 	Offer(shm.Members)
+	Stop()
 	Close()
 }
 
@@ -86,6 +87,7 @@ func (m *membership) wantMembers() {
 // start begins to look after the data path.
 func (m *membership) start(data dataPath) {
 	m.data = data
+	m.tellHowItWaits(shm.SleepsOnFutexes())
 	go func() {
 		defer close(m.ended)
 		defer m.release()
@@ -95,7 +97,8 @@ func (m *membership) start(data dataPath) {
 
 // close ends the membership and waits for its goroutine.
 func (m *membership) close() error {
-	m.closeData() // first: what is published later than DETACH nobody would see
+	m.endData() // first: what is published later than DETACH nobody would see
+	m.data.Close()
 	m.stop()
 	patience := time.AfterFunc(detachTimeout, m.hangUp)
 	defer patience.Stop()
@@ -103,11 +106,12 @@ func (m *membership) close() error {
 	return nil
 }
 
-func (m *membership) closeData() {
+// endData ends the use of the data path. Its memory stays mapped: the program may hold a claim, or a borrowed view.
+func (m *membership) endData() {
 	m.mu.Lock()
 	m.closed = true
 	m.mu.Unlock()
-	m.data.Close()
+	m.data.Stop()
 }
 
 // offer hands members to the data path, which takes over their references.
@@ -138,7 +142,7 @@ func (m *membership) run() {
 		err := m.serve()
 		m.conn.close()
 		if m.ctx.Err() == nil && isPassing(err) {
-			m.log("the daemon went away (%v): going on, and connecting again", err)
+			m.log("the daemon went away (%s): going on, and connecting again", asError(err, m.name).Message)
 			if err = m.comeBack(); err == nil {
 				m.log("attached again")
 				continue
@@ -189,8 +193,8 @@ func (m *membership) comeBack() error {
 		if err == nil || m.ctx.Err() != nil || !isPassing(err) {
 			return err
 		}
-		if told != err.Error() {
-			told = err.Error()
+		if now := asError(err, m.name).Message; told != now {
+			told = now
 			m.log("not attached yet (%s): trying on", told)
 		}
 	}
@@ -213,12 +217,12 @@ func (m *membership) tryToComeBack() error {
 	return err
 }
 
-// fail closes the handle for good. Every later call returns the error.
+// fail ends the use of the handle for good. Every later call returns the error. Its memory is given back by Close.
 func (m *membership) fail(err error) {
 	e := *asError(err, m.name) // a copy: it is shared by all later calls
 	m.failure.Store(&e)
 	m.log("the handle is closed: %s", e.Message)
-	m.closeData()
+	m.endData()
 }
 
 // dataError is what the caller gets to see of an error of the data path.
@@ -229,6 +233,13 @@ func (m *membership) dataError(err error) *Error {
 		}
 	}
 	return dataError(err, m.name)
+}
+
+// tellHowItWaits says what a kernel costs that has no futex_waitv(2).
+func (m *membership) tellHowItWaits(onFutexes bool) {
+	if !onFutexes {
+		m.log("futex_waitv(2) is not there (a kernel before Linux 5.16, or a filter of system calls): while it waits, it looks again each millisecond instead")
+	}
 }
 
 func (m *membership) log(format string, args ...any) {

@@ -78,10 +78,13 @@ func newError(r reason.Reason, format string, args ...any) *Error {
 	return &Error{Reason: string(r), Message: fmt.Sprintf(format, args...)}
 }
 
-// on returns e with the ring's name, which the daemon's messages have in front.
+// on returns e with the ring's name. The daemon's messages have it in front already: it is said once.
 func (e *Error) on(ring string) *Error {
 	if e.Ring == "" {
-		e.Ring, e.Message = ring, strings.TrimPrefix(e.Message, ring+": ")
+		e.Ring = ring
+		for again := true; again; {
+			e.Message, again = strings.CutPrefix(e.Message, ring+": ")
+		}
 	}
 	return e
 }

@@ -3,10 +3,11 @@
 package ring
 
 import (
-	"slices"
 	"time"
 	"unsafe"
 
+	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/shm"
 )
 
@@ -71,27 +72,15 @@ func (p Position) start() shm.Start {
 	return shm.Newest
 }
 
-// fewTypes is up to how many types a list is searched faster than a map.
-const fewTypes = 8
-
-// accepts returns what tells whether a type is one of types; nil if types is empty, which stands for all.
-func accepts(types []int64) func(int64) bool {
-	switch n := len(types); {
-	case n == 0:
-		return nil
-	case n == 1:
-		only := types[0]
-		return func(t int64) bool { return t == only }
-	case n <= fewTypes:
-		types = slices.Clone(types) // the caller may change it
-		return func(t int64) bool { return slices.Contains(types, t) }
+// checkTypes says what is wrong with ConsumerOptions.Types.
+func checkTypes(types []int64) *Error {
+	if len(types) > limits.SelectorTypes {
+		return newError(reason.InvalidArgument, "%d types: at most %d may be named; name none, and look at each message", len(types), limits.SelectorTypes)
 	}
-	set := make(map[int64]struct{}, len(types))
 	for _, t := range types {
-		set[t] = struct{}{}
+		if t <= 0 {
+			return newError(reason.InvalidArgument, "type %d: a type is a positive number", t)
+		}
 	}
-	return func(t int64) bool {
-		_, ok := set[t]
-		return ok
-	}
+	return nil
 }

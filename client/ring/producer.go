@@ -15,7 +15,7 @@ import (
 type ProducerOptions struct {
 	Attach  string            // the path of the daemon's attach socket; "" is DefaultAttach
 	Untimed bool              // do not look at the clock for each message: messages carry no time
-	Logger  func(line string) // told when the daemon goes away and comes back; nil: nobody. It must not block, nor close the handle.
+	Logger  func(line string) // told when the daemon goes away and comes back, and what the kernel lacks; nil: nobody. It must not block, nor close the handle.
 }
 
 // Producer publishes into a lane of its own. It is for one goroutine at a time, but for Close and Stats.

@@ -8,7 +8,7 @@ import "time"
 type ProducerStats struct {
 	Published uint64        // messages
 	Wakes     uint64        // system calls that woke consumers
-	Elided    uint64        // publishes that found a sleeping consumer already woken
+	Elided    uint64        // publishes that woke nobody, since every sleeper had been woken already
 	Blocks    uint64        // waits for lossless consumers
 	Blocked   time.Duration // how long they took
 	Evictions uint64        // consumers that held it up for too long

@@ -109,6 +109,7 @@ const (
 	RingRetainMax        = 16 << 30  // bytes of lanes that are kept although their producers have left
 	RingAdoptWindow      = 3 * time.Second
 	RingPublishMessages  = 16384
+	RingShare            = 32 // lanes, and consumers, of a ring that one uid may take, unless it is the owner's, root's or the daemon's
 )
 
 // The socket at which rings are attached to.

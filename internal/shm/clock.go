@@ -24,7 +24,12 @@ func (c *clock) now() int64 {
 
 // ask asks the system.
 func (c *clock) ask() int64 {
-	t, at := ticks(), time.Now()
+	t := ticks()
+	at := time.Now()
+	if ticks()-t > ticksApart { // it was interrupted in between: nothing can be told of the two
+		c.ticks, c.rate = 0, 0
+		return at.UnixNano()
+	}
 	elapsed, since := at.Sub(c.anchor), t-c.ticks // on the monotonic clock: the other one may have been set
 	if c.ticks != 0 && elapsed < time.Millisecond && c.rate == 0 {
 		return at.UnixNano() // too soon to tell the rate

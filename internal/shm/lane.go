@@ -25,6 +25,7 @@ type laneReader struct {
 
 	cursor   uint64 // the next frame to copy, or to hand out of what was copied
 	limit    uint64 // published, as last seen
+	end      uint64 // published, when it was learnt that the producer has left
 	expected uint64 // the next sequence; 0: whatever comes
 	last     uint64 // the sequence of the last one read, for others to see
 	stored   uint64 // the cursor that others can see
@@ -38,6 +39,7 @@ type laneReader struct {
 
 	// protection says whether the producer is known to wait for this consumer; see docs/ring-layout.md.
 	protected  bool
+	known      bool // the producer knows of this consumer
 	changes    int
 	lastOldest uint64
 
@@ -67,7 +69,25 @@ func lineWords(own []byte, laneSlot uint32, word int) *atomic.Uint64 {
 
 // hasNew reports whether there may be something that was not read.
 func (l *laneReader) hasNew() bool {
-	return !l.corrupt && l.published.Load() != l.cursor
+	return !l.corrupt && l.visible() != l.cursor
+}
+
+// visible is the position up to which the lane may be read.
+func (l *laneReader) visible() uint64 {
+	p := l.published.Load()
+	if l.peer.Ended {
+		return min(p, l.end)
+	}
+	return p
+}
+
+// noteEnd notes that the producer has left. What it publishes nevertheless, since it was thrown out and does not care, is
+// not read.
+func (l *laneReader) noteEnd(ended bool) {
+	if ended && !l.peer.Ended {
+		l.end = l.published.Load()
+	}
+	l.peer.Ended = ended
 }
 
 // load looks how far the lane goes, and moves the cursor past what is gone. It reports whether there is something to read.
@@ -76,7 +96,7 @@ func (l *laneReader) load(r *Reader) (bool, error) {
 		return true, nil
 	}
 	before := l.oldest.Load()
-	published := l.published.Load()
+	published := l.visible()
 	after := l.oldest.Load()
 	switch {
 	case published%FrameAlign != 0 || before%FrameAlign != 0 || after%FrameAlign != 0:
@@ -100,11 +120,13 @@ func (l *laneReader) load(r *Reader) (bool, error) {
 // watchOldest notes that oldest has moved. Once it moved twice after the producer could see this consumer's cursor,
 // the producer has looked at the cursor before it moved it.
 func (l *laneReader) watchOldest(r *Reader, oldest uint64) {
-	if oldest == l.lastOldest {
-		return
-	}
+	moved := oldest != l.lastOldest
 	l.lastOldest = oldest
-	if r.config.Lossless && !l.protected && l.isStored && l.seen.Load() >= r.config.Epoch {
+	switch {
+	case l.protected || !r.config.Lossless || !l.isStored:
+	case !l.known:
+		l.known = l.seen.Load() >= r.config.Epoch // changes count from here on
+	case moved:
 		l.changes++
 		l.protected = l.changes >= 2
 	}
@@ -125,7 +147,7 @@ func (l *laneReader) gather() {
 	for range gatherPauses {
 		pause()
 	}
-	if p := l.published.Load(); p%FrameAlign == 0 && p > l.limit && p-l.lastOldest <= l.peer.Capacity {
+	if p := l.visible(); p%FrameAlign == 0 && p > l.limit && p-l.lastOldest <= l.peer.Capacity {
 		l.limit = p
 	}
 }

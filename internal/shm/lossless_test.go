@@ -247,6 +247,29 @@ func TestContextEndsWaiting(t *testing.T) {
 	}
 }
 
+func TestEndedContextEndsReadingWhileThereAreMessages(t *testing.T) {
+	ring := newRing(t, true)
+	rd := ring.reader(ReaderConfig{})
+	publishEmpty(t, ring.writer(laneOptions{capacity: CapacityMin}), 10)
+	ctx, cancel := context.WithCancel(context.Background())
+	if _, err := rd.Next(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := rd.Next(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Next: %v", err)
+	}
+	if _, err := rd.NextBatch(ctx, make([]Message, 3)); !errors.Is(err, context.Canceled) {
+		t.Errorf("NextBatch: %v", err)
+	}
+	if _, err := rd.View(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("View: %v", err)
+	}
+	if n := count(t, rd); n != 9 {
+		t.Errorf("%d messages are left", n)
+	}
+}
+
 func TestEndedLaneIsReadToItsEndAndDropped(t *testing.T) {
 	ring := newRing(t, true)
 	rd := ring.reader(ReaderConfig{})

@@ -1,6 +1,9 @@
 package shm
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // Page is the members page of a ring: the epoch, which the daemon raises whenever somebody has joined or left.
 type Page struct {
@@ -86,21 +89,45 @@ func (o *offers) offer(m Members) {
 	for {
 		old := o.pending.Load()
 		next := m
-		if old != nil && next.Page == nil { // the older offer's page has not been taken up
-			next.Page = old.Page
+		var carried []uint64
+		if old != nil {
+			if next.Page == nil { // the older offer's page has not been taken up
+				next.Page = old.Page
+			}
+			next.Lanes, carried = withLanes(m, old.Lanes)
 		}
 		if !o.pending.CompareAndSwap(old, &next) {
 			continue
 		}
-		if old != nil {
+		if old != nil { // what went into the new offer is not to be released
 			if m.Page == nil {
-				old.Page = nil // it went into the new offer
+				old.Page = nil
+			}
+			for i := range old.Lanes {
+				if slices.Contains(carried, old.Lanes[i].ID) {
+					old.Lanes[i].Memory = nil
+				}
 			}
 			old.release()
 		}
 		o.interrupt()
 		return
 	}
+}
+
+// withLanes adds to the lanes of m those of an older offer that are not among them: they came and went while nobody looked, and
+// what is in them is to be read. It also returns which those are.
+func withLanes(m Members, older []LanePeer) (lanes []LanePeer, carried []uint64) {
+	lanes = m.Lanes
+	for _, l := range older {
+		if slices.ContainsFunc(m.Lanes, func(other LanePeer) bool { return other.ID == l.ID }) {
+			continue
+		}
+		l.Ended = l.Ended || !m.Partial
+		lanes = append(lanes[:len(lanes):len(lanes)], l)
+		carried = append(carried, l.ID)
+	}
+	return lanes, carried
 }
 
 // interrupt wakes who sleeps on private.

@@ -80,10 +80,10 @@ func (r *Reader) park(ctx context.Context) {
 	r.generation++
 	r.parked.Store(r.generation)
 	again := r.pending.Load() != nil || r.use.isClosed() || ctx != nil && ctx.Err() != nil || r.page.Epoch() > max(r.seen, r.pulled) || r.hasNew()
-	timedOut := false
+	timedOut, deadline := false, int64(0)
 	if !again {
 		now := monotonic()
-		deadline := now + int64(backstop)
+		deadline = now + int64(backstop)
 		if now < r.pollUntil {
 			deadline = now + int64(pollEvery)
 		}
@@ -93,27 +93,40 @@ func (r *Reader) park(ctx context.Context) {
 	}
 	r.generation++
 	r.parked.Store(r.generation)
-	if timedOut && r.hasNew() && !r.wokenLate() {
+	if timedOut && r.hasNew() && !justWoken(r.wasWoken, deadline) {
 		r.stats.backstops++
 		storeRelaxed(r.counters.backstops, r.stats.backstops)
 		r.pollUntil = monotonic() + int64(pollFor)
 	}
 }
 
-// wokenLate reports whether a wake-up came after all: who publishes just when the time is over may not have got to it.
-func (r *Reader) wokenLate() bool {
-	for range 2 {
-		i := 2 // the words of waiting: the epoch, the private one, and one for each lane
-		for _, l := range r.lanes {
-			if l.corrupt {
-				continue
-			}
-			if l.hasNew() && uint64(l.wake.Load()) != r.waiting[i].value {
-				return true
-			}
-			i++
+// wasWoken reports whether the wake word of a lane that has something new is another than when the sleep began.
+func (r *Reader) wasWoken() bool {
+	i := 2 // the words of waiting: the epoch, the private one, and one for each lane
+	for _, l := range r.lanes {
+		if l.corrupt {
+			continue
 		}
+		if l.hasNew() && uint64(l.wake.Load()) != r.waiting[i].value {
+			return true
+		}
+		i++
+	}
+	return false
+}
+
+// justWoken says whether a sleep that ended at its deadline, with something to be found, may be put down to chance: the wake-up
+// comes a moment later, or came while this thread did not run. A wake word that has changed at once is one whose sleepers
+// were moved elsewhere.
+func justWoken(wasWoken func() bool, deadline int64) bool {
+	if wasWoken() {
+		return monotonic()-deadline > int64(time.Millisecond)
+	}
+	for range 2 {
 		time.Sleep(time.Millisecond)
+		if wasWoken() {
+			return true
+		}
 	}
 	return false
 }

@@ -103,6 +103,9 @@ func NewReader(c ReaderConfig, m Members) *Reader {
 // Next returns the next message, and waits for one until ctx ends; a nil ctx does not end. ErrCorrupt and ErrEvicted concern one
 // lane and are returned once: the next call goes on with what there is.
 func (r *Reader) Next(ctx context.Context) (Message, error) {
+	if ctx != nil && ctx.Err() != nil { // also while there are messages
+		return Message{}, ctx.Err()
+	}
 	for passes := 1; ; passes++ {
 		if passes%unwantedPasses == 0 && ctx != nil && ctx.Err() != nil {
 			return Message{}, ctx.Err()
@@ -123,6 +126,9 @@ func (r *Reader) Next(ctx context.Context) (Message, error) {
 func (r *Reader) NextBatch(ctx context.Context, into []Message) (int, error) {
 	if len(into) == 0 {
 		return 0, nil
+	}
+	if ctx != nil && ctx.Err() != nil {
+		return 0, ctx.Err()
 	}
 	for passes := 1; ; passes++ {
 		if passes%unwantedPasses == 0 && ctx != nil && ctx.Err() != nil {
@@ -182,12 +188,8 @@ func (r *Reader) take(m *Message) (ok bool, err error) {
 		sequence, length, typ := header[0], header[1], int64(header[2])
 		size := (FrameHeader + length + FrameAlign - 1) &^ (FrameAlign - 1)
 		if length > uint64(l.peer.MaxFrame) || size > uint64(l.peer.MaxFrame) || size > uint64(len(r.rest)) || sequence < l.expected || sequence == 0 || typ <= 0 {
-			pad, err := l.examine(r.rest)
-			if err != nil {
-				r.failed()
-			}
+			pad, err := r.examine(l)
 			l.cursor += pad
-			r.rest = nil
 			return false, err
 		}
 		payload := r.rest[FrameHeader : FrameHeader+length : FrameHeader+length]
@@ -232,7 +234,11 @@ func (r *Reader) poll(first bool) (bool, error) {
 		}
 		l := r.lanes[r.turn]
 		if l.corrupt {
-			r.turn++
+			if l.peer.Ended {
+				r.finish(l)
+			} else {
+				r.turn++
+			}
 			continue
 		}
 		if l.cursor-l.stored >= l.peer.Capacity/storeShare {
@@ -258,7 +264,7 @@ func (r *Reader) poll(first bool) (bool, error) {
 				return true, nil
 			}
 		}
-		if l.peer.Ended && l.published.Load() == l.cursor {
+		if l.peer.Ended && l.visible() == l.cursor {
 			r.finish(l)
 			continue
 		}
@@ -273,6 +279,20 @@ func (r *Reader) laneError(l *laneReader, err error) error {
 		r.failed()
 	}
 	return err
+}
+
+// examine looks closely at what was copied of a lane, and drops the copy.
+func (r *Reader) examine(l *laneReader) (pad uint64, err error) {
+	rest := r.rest
+	r.rest = nil
+	if !r.use.enter() { // it may write to this consumer's pages
+		return 0, r.use.refusal()
+	}
+	defer r.use.leave()
+	if pad, err = l.examine(rest); err != nil {
+		r.failed()
+	}
+	return pad, err
 }
 
 func (r *Reader) failed() {
@@ -311,7 +331,7 @@ func (r *Reader) adopt(m *Members) {
 	for _, p := range m.Lanes {
 		listed[p.ID] = struct{}{}
 		if i := slices.IndexFunc(r.lanes, func(l *laneReader) bool { return l.peer.ID == p.ID }); i >= 0 {
-			r.lanes[i].peer.Ended = p.Ended
+			r.lanes[i].noteEnd(p.Ended)
 			p.Memory.Release()
 			continue
 		}
@@ -327,7 +347,7 @@ func (r *Reader) adopt(m *Members) {
 	if !m.Partial {
 		for _, l := range r.lanes {
 			if _, ok := listed[l.peer.ID]; !ok {
-				l.peer.Ended = true
+				l.noteEnd(true)
 			}
 		}
 		for id := range r.done {
@@ -362,8 +382,10 @@ func (r *Reader) begin(p LanePeer) *laneReader {
 		l.last = word64(p.Memory.Bytes(), sequenceAt).Load()
 		l.atLeast = l.last + 1
 	}
-	l.stored = l.cursor
 	l.cursor &^= FrameAlign - 1 // of a stranger's words; load finds out about the rest
+	l.stored, l.limit = l.cursor, l.cursor
+	l.peer.Ended = false
+	l.noteEnd(p.Ended)
 	l.store(r)
 	return l
 }
@@ -372,7 +394,9 @@ func (r *Reader) begin(p LanePeer) *laneReader {
 func (r *Reader) finish(l *laneReader) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l.store(r)
+	if !l.corrupt {
+		l.store(r)
+	}
 	r.done[l.peer.ID] = struct{}{}
 	r.lanes = slices.DeleteFunc(r.lanes, func(other *laneReader) bool { return other == l })
 	if r.lane == l {
@@ -384,7 +408,11 @@ func (r *Reader) finish(l *laneReader) {
 // Offer hands over new members.
 func (r *Reader) Offer(m Members) { r.offer(m) }
 
-// Close ends reading: a call that waits returns ErrClosed.
+// Stop ends reading: a call that waits, and all later ones once what was copied is handed out, return ErrClosed. A
+// borrowed view can still be looked at, until Close.
+func (r *Reader) Stop() { r.use.stop(r.interrupt) }
+
+// Close is Stop, and gives the memory back.
 func (r *Reader) Close() {
 	r.use.close(r.interrupt, func() {
 		if r.unhook != nil {

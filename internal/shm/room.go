@@ -148,7 +148,7 @@ func (w *Writer) charge(target uint64, nanos, now int64, stale bool) time.Durati
 		if now-h.since > int64(limits.RingStallWindow) {
 			h.since, h.held = now, 0
 		}
-		h.held += time.Duration(nanos)
+		h.held += min(time.Duration(nanos), 2*backstop) // longer only if everybody was stopped: a container, a virtual machine
 		if h.held >= w.config.Stall {
 			w.evict(h)
 			return 0
@@ -191,7 +191,7 @@ func (w *Writer) park(ctx context.Context, target uint64, deadline int64) {
 	}
 	w.stats.blocked++
 	w.words.blocked.Store(w.stats.blocked)
-	if timedOut && w.room() >= target && !w.wokenLate(holding) {
+	if timedOut && w.room() >= target && !justWoken(w.wasWoken, deadline) {
 		w.stats.backstops++
 		storeRelaxed(w.words.backstops, w.stats.backstops)
 	}
@@ -203,15 +203,12 @@ type watched struct {
 	was  uint32
 }
 
-// wokenLate reports whether a wake-up came after all: who reads just when the time is over may not have got to it.
-func (w *Writer) wokenLate(words []watched) bool {
-	for range 2 {
-		for _, o := range words {
-			if o.wake.Load() != o.was {
-				return true
-			}
+// wasWoken reports whether a word that the producer slept on is another than when the sleep began.
+func (w *Writer) wasWoken() bool {
+	for _, o := range w.holding {
+		if o.wake.Load() != o.was {
+			return true
 		}
-		time.Sleep(time.Millisecond)
 	}
 	return false
 }

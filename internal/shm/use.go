@@ -18,6 +18,7 @@ type use struct {
 
 	mu      sync.Mutex // guards the rest
 	sharers int
+	ended   bool   // close was called
 	free    func() // set by close, until it was called
 }
 
@@ -55,17 +56,23 @@ func (u *use) leave() {
 // isClosed is for who is inside.
 func (u *use) isClosed() bool { return u.closed.Load() }
 
+// stop ends the use of the handle, and interrupts who waits. The memory stays mapped until close: somebody may hold
+// slices of it.
+func (u *use) stop(interrupt func()) {
+	u.closed.Store(true)
+	interrupt()
+}
+
 // close closes the handle. Who is inside is interrupted, and frees the memory when it leaves.
 func (u *use) close(interrupt, free func()) {
 	u.mu.Lock()
-	if u.closed.Load() {
+	if u.ended {
 		u.mu.Unlock()
 		return
 	}
-	u.free = free
-	u.closed.Store(true)
+	u.ended, u.free = true, free
 	u.mu.Unlock()
-	interrupt()
+	u.stop(interrupt)
 	u.release()
 }
 
@@ -73,7 +80,7 @@ func (u *use) close(interrupt, free func()) {
 func (u *use) share() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.closed.Load() {
+	if u.ended {
 		return false
 	}
 	u.sharers++

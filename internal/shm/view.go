@@ -26,6 +26,9 @@ func (v View) Valid() bool {
 // View is Next without a copy: the payload is the producer's memory, until the next call of the Reader. A producer
 // that waits for this consumer does not overwrite it before that.
 func (r *Reader) View(ctx context.Context) (View, error) {
+	if ctx != nil && ctx.Err() != nil {
+		return View{}, ctx.Err()
+	}
 	r.rest = nil // the lane's cursor is behind what was handed out, not behind what was copied
 	r.borrowing = true
 	defer func() { r.borrowing = false }()
@@ -42,10 +45,8 @@ func (r *Reader) View(ctx context.Context) (View, error) {
 		sequence, length, typ := header[0], header[1], int64(header[2])
 		size := (FrameHeader + length + FrameAlign - 1) &^ (FrameAlign - 1)
 		if length > uint64(l.peer.MaxFrame) || size > uint64(l.peer.MaxFrame) || size > min(l.limit-at, l.peer.Capacity-at&l.mask) || sequence < l.expected || sequence == 0 || typ <= 0 {
-			pad, err := l.examine(r.rest)
-			r.rest = nil
+			pad, err := r.examine(l)
 			if err != nil {
-				r.failed()
 				return View{}, err
 			}
 			l.cursor += pad

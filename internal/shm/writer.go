@@ -329,7 +329,11 @@ func (w *Writer) Offer(m Members) {
 	w.use.unshare()
 }
 
-// Close ends publishing: a call that waits returns ErrClosed. The lane stays as it is for its consumers.
+// Stop ends publishing: a call that waits, and all later ones, return ErrClosed. What was claimed can still be written,
+// until Close.
+func (w *Writer) Stop() { w.use.stop(w.interrupt) }
+
+// Close is Stop, and gives the memory back. The lane stays as it is for its consumers.
 func (w *Writer) Close() {
 	w.use.close(w.interrupt, func() {
 		if m := w.pending.Swap(nil); m != nil {

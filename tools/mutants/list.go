@@ -86,11 +86,6 @@ var mutants = []mutant{
 		tests: []string{"./internal/shm", "-run", "TestNoWakeUpIsLost"},
 	},
 	{
-		name: "old-wake-word", about: "what a consumer sleeps on is remembered after its second look",
-		file: "internal/shm/park.go", old: "\tif !again {\n", new: "\tfor i, l := range r.lanes {\n\t\tif i+2 < len(words) {\n\t\t\twords[i+2].value = uint64(l.wake.Load())\n\t\t}\n\t}\n\tif !again {\n",
-		tests: []string{"./internal/shm", "-run", "TestNoWakeUpIsLost"},
-	},
-	{
 		name: "no-wake", about: "a producer does not wake who sleeps",
 		file: "internal/shm/wake.go", old: "g&1 == 1 && g != c.woken {\n\t\t\tc.woken = g\n\t\t\tfresh = true", new: "g&1 == 1 && g != c.woken {\n\t\t\tc.woken = g",
 		tests: []string{"./internal/shm", "-run", "TestNoWakeUpIsLost"},

@@ -66,6 +66,7 @@ func process(t *testing.T, what, path string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { stdout.Close() })
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

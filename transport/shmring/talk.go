@@ -93,7 +93,7 @@ func (c *conn) serveMember(m Member) error {
 			continue
 		}
 		if err != nil {
-			return err
+			return whyGone(m, patience > 0, err)
 		}
 		r.memory.Close()
 		switch p := r.packet.(type) {
@@ -107,6 +107,22 @@ func (c *conn) serveMember(m Member) error {
 			return attach.ProtocolError(p.Kind().String() + " from a member; it may send MEMBERS, GOT after descriptors, and DETACH")
 		}
 	}
+}
+
+// whyGone is what a member is told that did not ask any more after its membership was over: why that is.
+func whyGone(m Member, over bool, err error) error {
+	var e *reason.Error
+	if !over || !errors.As(err, &e) || e.Reason != reason.TimedOut {
+		return err
+	}
+	_, files, why := m.Members(func(uint64) bool { return true })
+	for _, f := range files {
+		f.Close()
+	}
+	if why == nil {
+		return err
+	}
+	return why
 }
 
 // welcome tells a new member that it is one. Its files are of no use to this side afterwards.
