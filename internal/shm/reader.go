@@ -289,7 +289,11 @@ func (r *Reader) examine(l *laneReader) (pad uint64, err error) {
 		return 0, r.use.refusal()
 	}
 	defer r.use.leave()
-	if pad, err = l.examine(rest); err != nil {
+	pad, err = l.examine(rest)
+	if err == nil && pad == 0 && r.borrowing { // a frame is never too large for what was not copied
+		err = l.fail("the frame at %d makes no sense", l.cursor)
+	}
+	if err != nil {
 		r.failed()
 	}
 	return pad, err
