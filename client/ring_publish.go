@@ -175,6 +175,9 @@ func (p *RingPublisher) write(ctx context.Context, messages []*ipcdv1.RingMessag
 // open returns the stream in use, or another where that has ended. Who calls it has the turn.
 func (p *RingPublisher) open(ctx context.Context) (*publishStream, *Error) {
 	if p.ctx.Err() != nil {
+		if ctx.Err() != nil { // of which the publisher's may be made
+			return nil, contextError(ctx).on(p.r.name)
+		}
 		return nil, newError(reason.Cancelled, "the publisher is closed").on(p.r.name)
 	}
 	if p.stream != nil && !p.stream.over() {
@@ -255,7 +258,7 @@ func (s *publishStream) endLocked(err error) {
 	s.err = s.c.rpcError(err, s.name)
 	for i, w := range s.waiting {
 		switch {
-		case !s.err.answered:
+		case !s.err.answered, s.err.is(reason.TimedOut), s.err.is(reason.Cancelled): // some may be in the ring
 			w.err = publishUnknown(s.name, s.err)
 		case i == 0:
 			w.err = s.err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
@@ -171,6 +172,37 @@ func TestGivingUpEndsTheWaitAtTheDaemon(t *testing.T) {
 	}
 	if _, err := p.Publish(t.Context(), RingMessage{Payload: []byte("b")}); err != nil || f.published("/ticks") != "b" {
 		t.Errorf("%v, published %q", err, f.published("/ticks"))
+	}
+}
+
+// The daemon may be the first to see that the time is over. Its word does not say how many messages are in the ring.
+func TestADeadlineThatTheDaemonSeesLeavesOpenWhatWasPublished(t *testing.T) {
+	f := startFake(t)
+	_, p := publisher(t, f)
+	for _, r := range []reason.Reason{reason.TimedOut, reason.Cancelled} {
+		f.setHooks(hooks{publish: func(int) error { return statusOf(reason.New(r, "over").On("/ticks")) }})
+		_, err := p.Publish(t.Context(), RingMessage{}, RingMessage{})
+		if !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, &Error{Reason: string(r)}) {
+			t.Errorf("%v, want ErrOutcomeUnknown because of %s", err, r)
+		}
+	}
+}
+
+func TestAPublisherWhoseContextEndsSaysWhy(t *testing.T) {
+	f := startFake(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	p, err := f.ring(t, f.dial(t), "/ticks").Publisher(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	<-p.ctx.Done()
+	p.turn <- struct{}{}
+	_, e := p.open(ctx) // as if that had been just before
+	<-p.turn
+	if !errors.Is(e, ErrTimedOut) {
+		t.Errorf("%v, want ErrTimedOut", e)
 	}
 }
 

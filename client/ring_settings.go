@@ -69,7 +69,7 @@ type RingLane struct {
 	Sequence           uint64  // of the last message published; 0: none
 	PublishRate        float64 // messages a second, over the last seconds
 	WakesTotal         uint64  // times that sleeping consumers were woken
-	WakesElidedTotal   uint64  // times that this was spared, since nobody slept or was woken before
+	WakesElidedTotal   uint64  // publishes that woke nobody, since every sleeper had been woken already
 	Blocked            bool    // it waits for a lossless consumer now
 	BlocksTotal        uint64  // times that it had to
 	BlockedTimeTotal   time.Duration

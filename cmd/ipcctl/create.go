@@ -89,7 +89,7 @@ queue's names for types.`,
 		RunE: a.short(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			fields := s.given(cmd.Flags())
 			if len(fields) == 0 {
-				return usagef("nothing to change: give a setting, as in ipcctl update %s --lease 1m", quoteArg(args[0]))
+				return usagef("nothing to change: give a setting, as in ipcctl update %s --lease 1m", escapeLine(args[0]))
 			}
 			return a.each(ctx, args, func(name string) error { return a.update(ctx, cmd, queueName(name), &s, fields) })
 		}),

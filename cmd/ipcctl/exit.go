@@ -66,6 +66,11 @@ func isBrokenPipe(err error) bool {
 	return errors.As(err, &w) && errors.Is(err, syscall.EPIPE)
 }
 
+// isTimeout reports whether err says that the time was over, by our clock or by the daemon's.
+func isTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, client.ErrTimedOut)
+}
+
 // exitCode returns the code for an error: the table's, where the error has a reason.
 func exitCode(err error) int {
 	var (
@@ -90,6 +95,8 @@ func exitCode(err error) int {
 			worst = max(worst, reason.Reason(f.Reason).Lookup().Exit)
 		}
 		return worst
+	case errors.Is(err, client.ErrOutcomeUnknown) && isTimeout(err):
+		return reason.TimedOut.Lookup().Exit
 	case errors.As(err, &e):
 		return reason.Reason(e.Reason).Lookup().Exit
 	case errors.Is(err, context.DeadlineExceeded):
@@ -104,7 +111,10 @@ func (a *app) report(err error, timeout time.Duration) {
 	if errors.As(err, &done) || isBrokenPipe(err) {
 		return
 	}
-	text := err.Error()
+	text := strings.ReplaceAll(err.Error(), context.DeadlineExceeded.Error(), "timed out")
+	if errors.Is(err, client.ErrOutcomeUnknown) && isTimeout(err) {
+		text = "timed out: " + text
+	}
 	switch {
 	case errors.Is(err, client.ErrUnreachable):
 		text = a.unreachable(err)
@@ -113,7 +123,7 @@ func (a *app) report(err error, timeout time.Duration) {
 		if errors.Is(err, client.ErrOutcomeUnknown) {
 			text += ": " + err.Error()
 		}
-	case (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, client.ErrTimedOut)) && timeout > 0:
+	case isTimeout(err) && timeout > 0:
 		text = fmt.Sprintf("%s (the limit was %v; --timeout allows more)", strings.TrimSuffix(text, "."), timeout)
 	}
 	var e *client.Error

@@ -25,6 +25,7 @@ type fakeRing struct {
 	more       chan struct{} // closed and made again at each publish
 	corrupt    bool          // a lane's memory makes no sense: subscribers are told
 	requests   []int         // how many messages each request had
+	room       int           // how many messages fit; 0: all
 }
 
 // addRing makes a ring with messages of type 1 in lane 3.
@@ -156,6 +157,10 @@ func (f *fake) Publish(s grpc.BidiStreamingServer[ipcdv1.PublishRequest, ipcdv1.
 			response = &ipcdv1.PublishResponse{LaneId: 3, FirstSequence: uint64(len(ring.deliveries) - len(r.Messages) + 1), Count: uint32(len(r.Messages))}
 		}
 		f.mu.Unlock()
+		if errors.Is(err, errFull) { // and stays it
+			<-s.Context().Done()
+			return s.Context().Err()
+		}
 		if err != nil {
 			return err
 		}
@@ -165,6 +170,8 @@ func (f *fake) Publish(s grpc.BidiStreamingServer[ipcdv1.PublishRequest, ipcdv1.
 	}
 }
 
+var errFull = errors.New("consumers are too slow")
+
 func (r *fakeRing) publish(p *ipcdv1.PublishRequest) error {
 	for _, m := range p.Messages {
 		if string(m.Payload) == "refuse" {
@@ -173,6 +180,9 @@ func (r *fakeRing) publish(p *ipcdv1.PublishRequest) error {
 	}
 	r.requests = append(r.requests, len(p.Messages))
 	for _, m := range p.Messages {
+		if r.room > 0 && len(r.deliveries) == r.room {
+			return errFull
+		}
 		r.put(m)
 	}
 	return nil

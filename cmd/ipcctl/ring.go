@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,6 +56,17 @@ func (a *app) completeRings(atMost int) completer {
 			each(r.Name)
 		}
 	})
+}
+
+// noSuchRing takes the advice to create a ring out of err, for those who only look at it or delete it.
+func noSuchRing(err error) error {
+	var e *client.Error
+	if !errors.Is(err, client.ErrRingNotFound) || !errors.As(err, &e) {
+		return err
+	}
+	plain := *e
+	plain.Message = "there is no such ring"
+	return &plain
 }
 
 // liveLanes counts the lanes whose producers are there.

@@ -96,7 +96,7 @@ func TestRingStatShowsLanesAndConsumers(t *testing.T) {
 	}
 	f.addRing("/empty")
 	r = f.ctl(t, "", "ring", "stat", "/none", "/empty")
-	if r.exit != 3 || !strings.HasSuffix(r.out, "Lanes: none\nConsumers: none\n") || r.err != "ipcctl: /none: there is no ring of this name; create it first\n" {
+	if r.exit != 3 || !strings.HasSuffix(r.out, "Lanes: none\nConsumers: none\n") || r.err != "ipcctl: /none: there is no such ring\n" {
 		t.Errorf("exit %d, stderr %q, stdout:\n%s", r.exit, r.err, r.out)
 	}
 }
@@ -136,7 +136,7 @@ func TestRingUpdateNamesTheFieldsThatWereGiven(t *testing.T) {
 	if got := protoJSON(t, seen[*ipcdv1.UpdateRingRequest](t, f)); got != want {
 		t.Errorf("sent %s, want %s", got, want)
 	}
-	f.ctl(t, "", "ring", "update", "ticks").want(t, 2, "", "ipcctl: nothing to change: give a setting, as in ipcctl ring update \"ticks\" --mode 0660\n")
+	f.ctl(t, "", "ring", "update", "ticks").want(t, 2, "", "ipcctl: nothing to change: give a setting, as in ipcctl ring update ticks --mode 0660\n")
 }
 
 func TestRingRmAsksOnATerminalAndNeedsForceElsewhere(t *testing.T) {
@@ -152,7 +152,27 @@ func TestRingRmAsksOnATerminalAndNeedsForceElsewhere(t *testing.T) {
 		}
 	}
 	f.ctl(t, "", "ring", "rm", "/ticks", "--force").want(t, 0, "", "deleted /ticks\n")
-	f.ctl(t, "", "ring", "rm", "/ticks", "--force").want(t, 3, "", "ipcctl: /ticks: there is no ring of this name; create it first\n")
+	f.ctl(t, "", "ring", "rm", "/ticks", "--force").want(t, 3, "", "ipcctl: /ticks: there is no such ring\n")
+	f.ctl(t, "", "ring", "rm", "/ticks", "--dry-run").want(t, 3, "", "ipcctl: /ticks: there is no such ring\n")
+}
+
+func TestRingHelpNamesLimitsAndOnlyThatOfCreateNamesDefaults(t *testing.T) {
+	f := startFake(t)
+	create, update := f.ctl(t, "", "ring", "create", "--help").out, f.ctl(t, "", "ring", "update", "--help").out
+	for _, limit := range []string{"from 10ms to 10s", "from 0 to 16GiB"} {
+		if !strings.Contains(create, limit) || !strings.Contains(update, limit) {
+			t.Errorf("not both say %q:\n%s%s", limit, create, update)
+		}
+	}
+	for _, want := range []string{"a power of two from 64KiB to 1GiB (default 32MiB)", "from 1 to a quarter of the capacity less 32", "(default 1s)", "(default 0600)", "(default: you)"} {
+		if !strings.Contains(create, want) {
+			t.Errorf("no %q in:\n%s", want, create)
+		}
+	}
+	settings, _, _ := strings.Cut(update, "Global Flags")
+	if strings.Contains(settings, "default") {
+		t.Errorf("update has no defaults:\n%s", settings)
+	}
 }
 
 func TestRingUsageErrorsAreOneLineWithASuggestion(t *testing.T) {

@@ -71,7 +71,7 @@ longer be there are sent away. Capacity, policy and the largest message are sett
 		RunE: a.short(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			fields := r.given(cmd.Flags())
 			if len(fields) == 0 {
-				return usagef("nothing to change: give a setting, as in ipcctl ring update %s --mode 0660", quoteArg(args[0]))
+				return usagef("nothing to change: give a setting, as in ipcctl ring update %s --mode 0660", escapeLine(args[0]))
 			}
 			c, err := a.dial()
 			if err != nil {

@@ -100,6 +100,84 @@ func TestRingPubLinesTakesManyAtOnceAndLosesNone(t *testing.T) {
 	}
 }
 
+// full is a ring that takes so many messages and then waits for consumers, in vain.
+func full(t *testing.T, room int) (*fake, *fakeRing) {
+	f := startFake(t)
+	r := f.addRing("/trades")
+	r.info.Settings.Policy = ipcdv1.RingPolicy_RING_POLICY_LOSSLESS
+	r.room = room
+	return f, r
+}
+
+func TestRingPubThatTimesOutExits6AndSaysWhatIsNotKnown(t *testing.T) {
+	f, _ := full(t, 1)
+	f.ctl(t, "", "ring", "pub", "trades", "a").want(t, 0, "1\n", "")
+	r := f.ctl(t, "", "ring", "pub", "trades", "b", "--timeout", "50ms")
+	if want := "ipcctl: timed out: /trades: it is not known whether the messages were published (the deadline passed"; r.exit != 6 || r.out != "" ||
+		!strings.HasPrefix(r.err, want) || !strings.HasSuffix(r.err, " (the limit was 50ms; --timeout allows more)\n") {
+		t.Errorf("exit %d, stdout %q, stderr %q", r.exit, r.out, r.err)
+	}
+}
+
+func TestRingPubLinesThatTimesOutCountsWhatWasPublished(t *testing.T) {
+	const room = 1000
+	f, ring := full(t, room)
+	r := f.ctl(t, strings.Repeat(strings.Repeat("x", 32)+"\n", 5000), "ring", "pub", "trades", "--lines", "--timeout", "1s")
+	var known, first, last int
+	if _, err := fmt.Sscanf(r.err, "published at least %d messages to /trades\nipcctl: timed out: lines %d to %d: /trades: it is not known whether the messages were published",
+		&known, &first, &last); err != nil || r.exit != 6 || !strings.HasSuffix(r.err, " (the limit was 1s; --timeout allows more)\n") {
+		t.Fatalf("exit %d, stderr %q: %v", r.exit, r.err, err)
+	}
+	// Of a lane of 64KiB a request takes 1KiB, in which 16 such messages are.
+	if known > room || first != known+1 || last < room || last-first >= 16 {
+		t.Errorf("of %d that were published %d are known, and lines %d to %d are not", room, known, first, last)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if most := slices.Max(ring.requests); most > 16 {
+		t.Errorf("a request had %d messages", most)
+	}
+}
+
+func TestRingPubLinesThatTimesOutWithoutInputSaysSo(t *testing.T) {
+	f := startFake(t)
+	f.addRing("/ticks")
+	in, lines := io.Pipe()
+	defer lines.Close()
+	var errOut bytes.Buffer
+	exit := f.run(t.Context(), streams{in: in, out: io.Discard, err: &errOut}, "ring", "pub", "ticks", "--lines", "--timeout", "100ms")
+	if exit != 6 || errOut.String() != "published 0 messages to /ticks\nipcctl: timed out (the limit was 100ms; --timeout allows more)\n" {
+		t.Errorf("exit %d, stderr %s", exit, errOut.String())
+	}
+}
+
+func TestRingPubLinesGoesOnWhenNobodyReadsItsOutput(t *testing.T) {
+	for _, output := range []string{"json", "jsonl"} {
+		f := startFake(t)
+		r := f.addRing("/ticks")
+		var errOut bytes.Buffer
+		exit := f.run(t.Context(), streams{in: strings.NewReader(strings.Repeat("x\n", 10000)), out: &brokenPipe{writes: 1}, err: &errOut},
+			"ring", "pub", "ticks", "--lines", "-o", output)
+		if exit != 0 || errOut.String() != "published 10000 messages to /ticks\n" || len(r.deliveries) != 10000 {
+			t.Errorf("%s: exit %d, stderr %q, published %d", output, exit, errOut.String(), len(r.deliveries))
+		}
+		errOut.Reset()
+		exit = f.run(t.Context(), streams{in: strings.NewReader("x\ny\n"), out: fullDisk{}, err: &errOut}, "ring", "pub", "ticks", "--lines", "-o", output)
+		if exit != 1 || !strings.Contains(errOut.String(), "cannot write the output: no space left on device") {
+			t.Errorf("%s: on a full disk: exit %d, stderr %q", output, exit, errOut.String())
+		}
+	}
+}
+
+func TestRingHelpSaysWhatEndsWithTheDaemon(t *testing.T) {
+	f := startFake(t)
+	for command, want := range map[string]string{"sub": "ends with exit 4 when that stops or restarts", "pub": "is in the daemon's own lane, and is gone when that stops"} {
+		if r := f.ctl(t, "", "ring", command, "--help"); !strings.Contains(r.out, want) {
+			t.Errorf("%s: no %q in:\n%s", command, want, r.out)
+		}
+	}
+}
+
 func TestRingPubIsInterrupted(t *testing.T) {
 	f := startFake(t)
 	f.addRing("/ticks")
@@ -206,7 +284,7 @@ func TestRingSubThatTimesOutExits6(t *testing.T) {
 	f := startFake(t)
 	f.addRing("/ticks")
 	f.ctl(t, "", "ring", "sub", "ticks", "--from", "oldest", "-n", "2", "-o", "json", "--timeout", "100ms").want(t, 6,
-		"{\"messages\":[]}\n", "ipcctl: after 0 messages of /ticks: context deadline exceeded (the limit was 100ms; --timeout allows more)\n")
+		"{\"messages\":[]}\n", "ipcctl: after 0 messages of /ticks: timed out (the limit was 100ms; --timeout allows more)\n")
 }
 
 func TestRingSubReadsOnWhenALaneIsCorrupt(t *testing.T) {

@@ -25,7 +25,11 @@ With - for the payload the message is read from stdin as it is.
 
 --lines publishes what has come whenever the input pauses, and many lines at once when it does not. It stops at
 the first line that is refused, and says how many messages were published. In a lossless ring it waits for the
-slowest consumer; --timeout bounds that.`,
+slowest consumer; --timeout bounds that, which exits 6 and says of which messages it is not known whether they were
+published. It goes on publishing when nobody reads its output any more.
+
+What is published through the daemon is in the daemon's own lane, and is gone when that stops or restarts. The lanes
+of programs that produce in shared memory stay.`,
 		Example: `  ipcctl ring pub /ticks 'hello'
   ipcctl ring pub /ticks --type 7 '{"px":101.25}'
   ipcctl ring pub /frames - < frame.bin
@@ -100,26 +104,37 @@ type publishedView struct {
 	Sequence uint64 `json:"sequence"`
 }
 
-// pubPrinter writes what was published as json or jsonl; as text it writes nothing.
+// pubPrinter writes what was published as json or jsonl; as text it writes nothing. A reader that goes away is no
+// reason to stop publishing: from then on it writes nothing.
 type pubPrinter struct {
-	p    *printer
-	ring string
+	p      *printer
+	ring   string
+	unread bool
 }
 
 func newPubPrinter(a *app, ring, output string) *pubPrinter {
-	return &pubPrinter{a.newPrinter(&messageFormat{output: output}), ring}
+	return &pubPrinter{p: a.newPrinter(&messageFormat{output: output}), ring: ring}
 }
 
 func (p *pubPrinter) print(published client.RingPublished) error {
-	if p.p.format.output == "text" {
+	if p.p.format.output == "text" || p.unread {
 		return nil
 	}
 	for i := range published.Count {
-		if err := p.p.record(publishedView{p.ring, published.LaneID, published.FirstSequence + uint64(i)}); err != nil {
+		err := p.p.record(publishedView{p.ring, published.LaneID, published.FirstSequence + uint64(i)})
+		if p.unread = isBrokenPipe(err); p.unread {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *pubPrinter) end() error { return p.p.end() }
+func (p *pubPrinter) end() error {
+	if p.unread {
+		return nil
+	}
+	return p.p.end()
+}

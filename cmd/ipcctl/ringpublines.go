@@ -15,6 +15,12 @@ const (
 	// and back hardly counts.
 	publishAtOnce = 4096
 	publishBytes  = 4 << 20
+	// publishParts is how many requests fill a lane of a lossless ring, or more. A request that waits for a consumer
+	// when time is over may be published in part, and nobody learns in which: so it has few lines.
+	publishParts = 64
+	frameBytes   = 32 // of a message in a lane besides its payload
+	// timeoutGrace is how long answers are awaited once --timeout is over.
+	timeoutGrace = 100 * time.Millisecond
 )
 
 // publishLines publishes each line of stdin. It stops at the first failure, and says how many were published
@@ -24,11 +30,14 @@ func (a *app) publishLines(ctx context.Context, name string, o *pubOptions) erro
 	if err != nil {
 		return err
 	}
-	most := limits.BatchBytes
+	most, atOnce := limits.BatchBytes, publishBytes
 	info, err := c.GetRing(ctx, name)
 	switch {
 	case err == nil:
 		most = int(min(info.Settings.MaxMessageBytes, limits.BatchBytes))
+		if info.Settings.Policy == client.RingLossless {
+			atOnce = int(min(info.Settings.CapacityBytes/publishParts, publishBytes))
+		}
 	case !errors.Is(err, client.ErrAccessDenied): // who may only produce may not look
 		return err
 	}
@@ -37,6 +46,11 @@ func (a *app) publishLines(ctx context.Context, name string, o *pubOptions) erro
 	publishCtx, endPublish := context.WithCancel(context.WithoutCancel(ctx))
 	defer endPublish()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(sendGrace, endPublish) })()
+	if deadline, is := ctx.Deadline(); is {
+		var end context.CancelFunc
+		publishCtx, end = context.WithDeadline(publishCtx, deadline.Add(timeoutGrace))
+		defer end()
+	}
 	publisher, err := c.Ring(name).Publisher(publishCtx)
 	if err != nil {
 		return err
@@ -49,7 +63,7 @@ func (a *app) publishLines(ctx context.Context, name string, o *pubOptions) erro
 	tooLong := tooLarge("it is longer than the %d bytes that %s takes in one message; create a ring with a larger --max-message, or publish less", most, name)
 	go readLines(reading, a.in, most, tooLong, lines)
 
-	p := linePublisher{publisher: publisher, typ: o.typ, printer: newPubPrinter(a, name, o.output), progress: a.newProgress()}
+	p := linePublisher{publisher: publisher, typ: o.typ, atOnce: atOnce, printer: newPubPrinter(a, name, o.output), progress: a.newProgress()}
 	err = p.publishAll(ctx, publishCtx, lines)
 	p.progress.clear()
 	var broken *writeError
@@ -58,7 +72,11 @@ func (a *app) publishLines(ctx context.Context, name string, o *pubOptions) erro
 			err = endErr
 		}
 	}
-	a.say("published %s to %s", count(p.published, "message"), escapeLine(name))
+	atLeast := ""
+	if errors.Is(err, client.ErrOutcomeUnknown) {
+		atLeast = "at least "
+	}
+	a.say("published %s%s to %s", atLeast, count(p.published, "message"), escapeLine(name))
 	return err
 }
 
@@ -66,6 +84,7 @@ func (a *app) publishLines(ctx context.Context, name string, o *pubOptions) erro
 type linePublisher struct {
 	publisher *client.RingPublisher
 	typ       int64
+	atOnce    int // bytes of one request, or one line more
 	printer   *pubPrinter
 	progress  *progress
 	published int
@@ -99,7 +118,7 @@ func (p *linePublisher) publishAll(ctx, publishCtx context.Context, lines <-chan
 func (p *linePublisher) gather(ctx context.Context, lines <-chan line) (err error, more bool) {
 	p.batch = p.batch[:0]
 	size := 0
-	for len(p.batch) < publishAtOnce && size < publishBytes {
+	for len(p.batch) < publishAtOnce && size < p.atOnce {
 		var l line
 		if len(p.batch) == 0 {
 			select {
@@ -124,7 +143,7 @@ func (p *linePublisher) gather(ctx context.Context, lines <-chan line) (err erro
 			p.first = l.number
 		}
 		p.batch = append(p.batch, client.RingMessage{Type: p.typ, Payload: l.body})
-		size += len(l.body)
+		size += frameBytes + len(l.body)
 	}
 	return nil, true
 }

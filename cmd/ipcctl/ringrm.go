@@ -37,7 +37,7 @@ func (a *app) removeRing(ctx context.Context, name string, force, dryRun bool) e
 	if !force || dryRun {
 		info, err := c.GetRing(ctx, name)
 		if err != nil {
-			return err
+			return noSuchRing(err)
 		}
 		what := fmt.Sprintf("delete the ring %s with %s", escapeLine(info.Name), members(info))
 		if dryRun {
@@ -48,7 +48,7 @@ func (a *app) removeRing(ctx context.Context, name string, force, dryRun bool) e
 		}
 	}
 	if err := c.DeleteRing(ctx, name); err != nil {
-		return err
+		return noSuchRing(err)
 	}
 	a.say("deleted %s", escapeLine(name))
 	return nil

@@ -21,7 +21,8 @@ func newRingStat(a *app) *cobra.Command {
 
 Of a lane, position and oldest are bytes since it began, messages is the sequence of its last one, lag what the
 slowest consumer has not read yet; wakes are the times that its producer woke sleeping consumers, spared those when
-nobody needed it. Blocks and evicted tell of lossless consumers that held it up.
+all that slept had been woken already and were not up yet. Blocks and evicted tell of lossless consumers that held it
+up.
 
 Of a consumer, lag is what it has not read yet, in messages of all lanes; found counts when it found messages
 without having been woken for them, which is 0 unless a member misbehaves. User is on whose behalf it is there. -o wide
@@ -61,7 +62,7 @@ func (a *app) statRings(ctx context.Context, names []string, output string) (str
 		if err == nil {
 			rings = append(rings, info)
 		}
-		return err
+		return noSuchRing(err)
 	})
 	if len(rings) == 0 {
 		return "", failed

@@ -33,7 +33,10 @@ func newRingSub(a *app) *cobra.Command {
 
 Messages are in order within a lane, and sequences are those of a lane. Who is slower than the producers of a ring
 that overwrites loses messages: stderr says how many, and json has the field lost in the message that follows
-the gap. --lossless lets the producers of a lossless ring wait instead.`,
+the gap. --lossless lets the producers of a lossless ring wait instead.
+
+It goes through the daemon, and ends with exit 4 when that stops or restarts. Programs that consume in shared memory
+go on.`,
 		Example: `  ipcctl ring sub /ticks
   ipcctl ring sub /ticks --from oldest -n 10 -o json
   ipcctl ring sub /ticks --from 4711 --type 1,2 -o jsonl

@@ -16,6 +16,7 @@ import (
 	"github.com/ipcd/ipcd/broker"
 	"github.com/ipcd/ipcd/broker/ring"
 	"github.com/ipcd/ipcd/internal/config"
+	"github.com/ipcd/ipcd/internal/shm"
 	"github.com/ipcd/ipcd/internal/version"
 	"github.com/ipcd/ipcd/internal/vfs"
 	"github.com/ipcd/ipcd/transport"
@@ -137,7 +138,15 @@ func openRings(cfg config.Config, logger *zap.Logger) (*ring.Rings, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rings: %w", err)
 	}
+	warnOfPolling(logger, shm.SleepsOnFutexes())
 	return rings, nil
+}
+
+// warnOfPolling says what a kernel costs that has no futex_waitv(2).
+func warnOfPolling(logger *zap.Logger, sleepsOnFutexes bool) {
+	if !sleepsOnFutexes {
+		logger.Warn("this kernel has no futex_waitv(2): it is older than Linux 5.16, or a filter of system calls refuses it; members of rings that wait look again each millisecond instead")
+	}
 }
 
 // journalDir is where the journal is in the state directory.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ipcd/ipcd/client"
+	"github.com/ipcd/ipcd/client/ring"
 )
 
 // ringMessageJSON is what ipcctl shows of a message of a ring.
@@ -248,6 +249,79 @@ func TestPublishedLinesComeAtOnceAndAnInterruptIsQuiet(t *testing.T) {
 	awaitRing(t, d.dial(t).Ring("/r"), "the subscriber has its place", func(r client.RingInfo) bool { return len(r.Consumers) == 1 })
 	d.ctl(t, "ring", "rm", "/r", "--force").ok(t)
 	sub.wait().exits(t, 3).says(t, "/r")
+}
+
+// stuck makes a lossless ring of 64KiB whose consumer reads one message and no more.
+func stuck(t *testing.T) *daemon {
+	d := start(t)
+	d.ctl(t, "ring", "create", "/r", "--capacity", "64KiB", "--policy", "lossless", "--stall", "10s").ok(t)
+	c, err := ring.NewConsumer(within(t), "/r", ring.ConsumerOptions{Attach: d.attach, Lossless: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	d.ctl(t, "ring", "pub", "/r", "first").ok(t)
+	if m, err := c.Next(within(t)); err != nil || string(m.Payload) != "first" {
+		t.Fatalf("%q, %v", m.Payload, err)
+	}
+	return d
+}
+
+func TestPublishedLinesThatTimeOutAreCounted(t *testing.T) {
+	t.Parallel()
+	d := stuck(t)
+	r := d.ctlWith(t, strings.Repeat(strings.Repeat("x", 32)+"\n", 5000), "ring", "pub", "/r", "--lines", "--timeout", "1s")
+	r.exits(t, 6).says(t, "published at least ", "timed out: lines ", "it is not known whether", "the limit was 1s")
+	var known, first, last, lane uint64
+	if _, err := fmt.Sscanf(r.err, "published at least %d messages to /r\nipcctl: timed out: lines %d to %d:", &known, &first, &last); err != nil {
+		t.Fatalf("%v:\n%s", err, r.err)
+	}
+	info, err := d.dial(t).Ring("/r").Info(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range info.Lanes {
+		lane = l.Sequence - 1 // without the first
+	}
+	if known == 0 || first != known+1 || lane < known || lane > last || last-first >= 16 {
+		t.Errorf("%d lines are in the ring; ipcctl says:\n%s", lane, r.err)
+	}
+	d.ctl(t, "ring", "pub", "/r", strings.Repeat("x", 300), "--timeout", "300ms").exits(t, 6).
+		says(t, "timed out: /r: it is not known whether", "the limit was 300ms; --timeout allows more")
+}
+
+func TestPublishingGoesOnWhenNobodyReadsItsOutput(t *testing.T) {
+	t.Parallel()
+	d := start(t)
+	d.ctl(t, "ring", "create", "/r").ok(t)
+	cmd := d.command(within(t), "ipcctl", "ring", "pub", "/r", "--lines", "-o", "jsonl")
+	cmd.Stdin = strings.NewReader(strings.Repeat("x\n", 50_000))
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout = writer
+	_ = reader.Close()
+	var words logBuffer
+	cmd.Stderr = &words
+	err = cmd.Run()
+	_ = writer.Close()
+	if err != nil || words.String() != "published 50000 messages to /r\n" {
+		t.Errorf("%v, stderr %q", err, words.String())
+	}
+}
+
+func TestSubscribersEndWithTheDaemon(t *testing.T) {
+	t.Parallel()
+	d := start(t)
+	d.ctl(t, "ring", "create", "/r", "--capacity", "64KiB").ok(t)
+	sub := background(t, d.command(within(t), "ipcctl", "ring", "sub", "/r"))
+	awaitRing(t, d.dial(t).Ring("/r"), "the subscriber has its place", func(r client.RingInfo) bool { return len(r.Consumers) == 1 })
+	d.signal(syscall.SIGTERM)
+	sub.wait().exits(t, 4)
+	if code := d.awaitExit(t); code != 0 {
+		t.Errorf("exit %d", code)
+	}
 }
 
 func TestAttachSocketIsWhereItIsSaidToBe(t *testing.T) {

@@ -315,7 +315,7 @@ type RingLane struct {
 	PublishRate float64 `protobuf:"fixed64,11,opt,name=publish_rate,json=publishRate,proto3" json:"publish_rate,omitempty"`
 	// Times that sleeping consumers were woken.
 	WakesTotal uint64 `protobuf:"varint,12,opt,name=wakes_total,json=wakesTotal,proto3" json:"wakes_total,omitempty"`
-	// Times that this was spared, since nobody slept or was woken before.
+	// Publishes that woke nobody, since every consumer that slept had been woken already and was not up yet.
 	WakesElidedTotal uint64 `protobuf:"varint,13,opt,name=wakes_elided_total,json=wakesElidedTotal,proto3" json:"wakes_elided_total,omitempty"`
 	// It waits for a lossless consumer now.
 	Blocked bool `protobuf:"varint,14,opt,name=blocked,proto3" json:"blocked,omitempty"`
