@@ -162,6 +162,9 @@ func TestProducerKilledWhileTheDaemonIsAwayLeavesAllThatItPublished(t *testing.T
 	consumer := d.join(t, "consumer", memberOptions{Ring: "/r", Lossless: true, Oldest: true, Largest: 100, Pause: 5 * time.Millisecond})
 	producer := d.join(t, "producer", memberOptions{Ring: "/r", Largest: 100, Tell: true})
 	eventually(t, "it publishes", func() bool { return producer.told() > 0 })
+	awaitRing(t, d.dial(t).Ring("/r"), "the consumer has been told of the lane, which only the daemon can do", func(i client.RingInfo) bool {
+		return len(i.Consumers) == 1 && len(i.Consumers[0].Cursors) == 1 && i.Consumers[0].Cursors[0].Sequence > 0
+	})
 	d.kill()
 	while := producer.told()
 	eventually(t, "it goes on without the daemon", func() bool { return producer.told() > while+10_000 })
