@@ -137,10 +137,19 @@ func killed(t *testing.T, fill func(*store)) string {
 	defer s.Close()
 	fill(s)
 	dir := stateDir(t)
-	if err := os.CopyFS(dir, os.DirFS(s.dir)); err != nil {
+	if err := os.CopyFS(dir, settled{os.DirFS(s.dir)}); err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// settled is a state directory without the segments that are only being prepared, which come and go while it is copied.
+type settled struct{ fs.FS }
+
+// ReadDir implements fs.ReadDirFS.
+func (s settled) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(s.FS, name)
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), ".new") }), err
 }
 
 // said is what a command wrote, and how it ended.
