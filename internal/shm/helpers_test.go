@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // ringForTest is a ring without a daemon: what it would hand out is handed out here.
@@ -38,7 +39,7 @@ func newRing(t testing.TB, heap bool) *ringForTest {
 func (r *ringForTest) memory(size int64) *Memory {
 	r.t.Helper()
 	if r.heap {
-		return NewHeap(size)
+		return newHeap(size)
 	}
 	f, err := CreateMemory("test", size)
 	if err != nil {
@@ -124,6 +125,14 @@ func (r *ringForTest) reader(c ReaderConfig) *Reader {
 	r.announce()
 	r.readers = append(r.readers, rd)
 	return rd
+}
+
+// newHeap returns memory of the Go heap, zeroed, which no other process sees: the race detector sees what is done with it.
+func newHeap(size int64) *Memory {
+	words := make([]uint64, size/8) // aligned
+	m := &Memory{bytes: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), size)}
+	m.users.Store(1)
+	return m
 }
 
 // forever is a context that does not end.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,14 +14,6 @@ type Memory struct {
 	bytes  []byte
 	mapped bool
 	users  atomic.Int32
-}
-
-// NewHeap returns memory of the Go heap, zeroed, which no other process sees: the race detector sees what is done with it.
-func NewHeap(size int64) *Memory {
-	words := make([]uint64, size/8) // aligned
-	m := &Memory{bytes: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), size)}
-	m.users.Store(1)
-	return m
 }
 
 // Map maps a file. The file may be closed afterwards. Forked children do not inherit the mapping.
