@@ -81,6 +81,14 @@ const (
 	KernelMessagesDefault = 10               // mq_maxmsg of a door, as the kernel's own default
 	KernelRetry           = 10 * time.Second // between attempts to open a kernel door that could not be opened
 	KernelRecordBytes     = 32 << 20         // the file that records which kernel queues are ours
+	Conns                 = 8192             // gRPC connections of all identities but admins
+	ConnsRefused          = 64               // of those that are over a quota, how many are kept to be told so
+	ConnRefusedTime       = time.Second      // how long
+	TLSHandshakes         = 256              // under way; for one more the oldest is given up
+	TLSFileBytes          = 1 << 20          // a file of certificates, or of a key
+	CertificateNameLength = 1024             // bytes of a certificate's name
+	CertificateRecheck    = time.Minute      // between looks whether the peer's certificate has expired
+	UserAgentLength       = 256              // bytes of what a client calls itself, of which the rest is not kept
 )
 
 // The journal and memory.
@@ -120,4 +128,28 @@ const (
 	AttachHelloTimeout = 10 * time.Second // from connecting to ATTACH or ADOPT
 	AttachReadyTimeout = time.Minute      // from MEMORY to READY: it may be a GiB that is populated
 	AttachGotTimeout   = 5 * time.Second  // from a reply with descriptors to GOT, and for a reply to be taken
+)
+
+// Quotas of each identity, unless the configuration or an operator says otherwise.
+const (
+	QuotaQueues      = 1024
+	QuotaRings       = 64
+	QuotaQueuedBytes = 16 << 30
+	QuotaConnections = 512
+	QuotaStreams     = 1024 // each may hold a frame of FrameBytes while it comes in
+	QuotaReceivers   = 1024
+)
+
+// The HTTP address for operators.
+const (
+	HTTPConns         = 64 // one more is closed at once
+	HTTPHeaderBytes   = 16 << 10
+	HTTPHeaderTimeout = 5 * time.Second  // until a request's header is there
+	HTTPIdleTimeout   = 2 * time.Minute  // between requests
+	HTTPWriteTimeout  = 30 * time.Second // for an answer to be taken, beside the time that a profile takes
+	HealthTimeout     = 5 * time.Second
+	ScrapeTimeout     = 10 * time.Second
+	ProfileMax        = 5 * time.Minute
+	MetricsQueues     = 1000 // queues with series of their own, the oldest; the others are summed
+	MetricsRings      = 256
 )

@@ -45,6 +45,8 @@ const (
 	RingDeleted        Reason = "RING_DELETED"        // the ring went away during the call
 	RingCorrupt        Reason = "RING_CORRUPT"        // a producer's memory does not make sense: its lane is not read on
 	ConsumerEvicted    Reason = "CONSUMER_EVICTED"    // a lossless consumer held a producer up for too long
+	ConfigInvalid      Reason = "CONFIG_INVALID"      // the configuration has a mistake, and the one before stays in force
+	Unauthenticated    Reason = "UNAUTHENTICATED"     // the caller's certificate is missing or not valid any more
 	Cancelled          Reason = "CANCELLED"           // the caller gave up
 	Unreachable        Reason = "UNREACHABLE"         // no daemon answers at the address
 	Internal           Reason = "INTERNAL"            // a defect in ipcd
@@ -85,6 +87,8 @@ var table = map[Reason]Row{
 	RingDeleted:        {codes.Aborted, 3, "EIDRM"},
 	RingCorrupt:        {codes.DataLoss, 1, "EBADMSG"},
 	ConsumerEvicted:    {codes.Aborted, 1, "EPIPE"},
+	ConfigInvalid:      {codes.FailedPrecondition, 1, "EINVAL"},
+	Unauthenticated:    {codes.Unauthenticated, 5, "EACCES"},
 	Cancelled:          {codes.Canceled, 1, "ECANCELED"},
 	Unreachable:        {codes.Unavailable, 4, "ECONNREFUSED"},
 	Internal:           {codes.Internal, 70, "EPROTO"},

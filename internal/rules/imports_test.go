@@ -15,7 +15,7 @@ import (
 const module = "github.com/ipcd/ipcd"
 
 // leaves may be imported by every room. Among themselves they import only what stands in rooms.
-var leaves = []string{"internal/config", "internal/identity", "internal/limits", "internal/reason", "internal/units", "internal/version"}
+var leaves = []string{"internal/access", "internal/config", "internal/identity", "internal/limits", "internal/quota", "internal/reason", "internal/units", "internal/version"}
 
 // rooms lists the packages of the module and what each may import of it besides the leaves. The order is
 // that of the house: what stands higher uses what stands lower, never the other way.
@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"transport/doors":   {"transport", "transport/posixmq", "broker", "broker/queue"},
 	"transport/posixmq": {"transport", "broker", "broker/queue"},
 	"transport/shmring": {"transport", "broker/ring", "internal/shm", "internal/attach"},
+	"transport/ops":     {"transport", "broker", "broker/queue", "broker/ring"},
 	"transport":         {"broker", "broker/queue", "broker/ring", "internal/shm"},
 
 	"transport/posixmq/lanetest": {"broker", "broker/queue"}, // a broker.DoorQueue for tests
@@ -46,12 +47,15 @@ var rooms = map[string][]string{
 	"proto/ipcd/v1":  {},
 
 	"internal/rules":    {},
+	"internal/access":   {},
 	"internal/attach":   {},
 	"internal/checker":  {},
 	"internal/config":   {},
 	"internal/identity": {},
 	"internal/limits":   {},
+	"internal/quota":    {"internal/vfs"},
 	"internal/reason":   {},
+	"internal/service":  {},
 	"internal/shm":      {},
 	"internal/units":    {},
 	"internal/vfs":      {},
@@ -70,11 +74,14 @@ var leafless = map[string][]string{
 	"demo/grpcsend":     {}, // a program like any other
 	"demo/hello":        {},
 	"broker/journal":    {"internal/limits"}, // bytes, whoever they are of
+	"internal/access":   {"internal/identity", "internal/reason"},
 	"internal/attach":   {"internal/limits", "internal/reason"},
-	"internal/config":   {"internal/limits", "internal/units"},
+	"internal/config":   {"internal/access", "internal/identity", "internal/limits", "internal/quota", "internal/units"},
 	"internal/identity": {},
 	"internal/limits":   {},
+	"internal/quota":    {"internal/identity", "internal/limits", "internal/reason"},
 	"internal/reason":   {},
+	"internal/service":  {},
 	"internal/shm":      {"internal/limits"}, // memory, whoever it is of
 	"internal/units":    {},
 	"internal/vfs":      {},
