@@ -2,99 +2,84 @@ package broker
 
 import (
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
-// access is what a caller wants to do with a queue. The first three are permission bits of a mode.
-type access uint32
-
-const (
-	look    access = 0o4     // peek and statistics: read
-	send    access = 0o2     // write
-	receive access = 0o6     // read and write
-	manage  access = 1 << 10 // change it: the owner's
-	remove  access = 1 << 11 // the owner's too
-)
-
-func (a access) String() string {
-	switch a {
-	case look:
-		return "look at it (read permission)"
-	case send:
-		return "send to it (write permission)"
-	case receive:
-		return "receive from it (read and write permission)"
-	}
-	return "change it (only its owner, root and the daemon's user may)"
+// object is the queue as access control sees it.
+func object(name string, s *queue.Settings) access.Object {
+	return access.Object{Kind: access.Queue, Name: name, OwnerUID: s.OwnerUID, GroupGID: s.GroupGID, Mode: s.Mode}
 }
 
-// isAdmin reports whether the identity may do everything.
-func (b *Broker) isAdmin(id identity.Identity) bool {
-	return id.IsRoot() || id.Kind == identity.Unix && b.adminUID != 0 && id.UID == b.adminUID
+// check returns an error unless the caller may use the queue so. A damaged one can only be looked at.
+func (b *Broker) check(id identity.Identity, s *served, want access.Right) error {
+	if err := b.checkAccess(id, s, want); err != nil {
+		return err
+	}
+	if s.damaged.Load() != nil && want != access.Look {
+		return damagedError(s)
+	}
+	return nil
 }
 
-// allowed decides as for a file: the owner's bits if it is the owner, else the group's if it is in the
-// group, else the others'.
-func (b *Broker) allowed(id identity.Identity, s *queue.Settings, want access) bool {
-	if b.isAdmin(id) {
-		return true
-	}
-	owner := id.Kind == identity.Unix && id.UID == s.OwnerUID
-	if want == manage || want == remove {
-		return owner
-	}
-	bits := access(s.Mode)
-	switch {
-	case owner:
-		bits >>= 6
-	case id.InGroup(s.GroupGID):
-		bits >>= 3
-	}
-	return bits&want == want
-}
-
-// check is allowed as an error.
-func (b *Broker) check(id identity.Identity, s *served, want access) error {
-	settings := s.access.Load()
-	if b.allowed(id, settings, want) {
-		if s.damaged.Load() != nil && want != look && want != remove {
-			return damagedError(s)
-		}
-		return nil
-	}
-	return reason.New(reason.AccessDenied, "%v may not %v: it belongs to uid %d, gid %d and has mode %#o",
-		id, want, settings.OwnerUID, settings.GroupGID, settings.Mode).On(s.name)
+// checkAccess is check for what can be done with a damaged queue too.
+func (b *Broker) checkAccess(id identity.Identity, s *served, want access.Right) error {
+	return b.access.Check(id, object(s.name, s.settings.Load()), want)
 }
 
 // mayDeadLetter reports whether a queue's owner may send to its dead-letter queue.
-func (b *Broker) mayDeadLetter(from, to *queue.Settings) bool {
+func (b *Broker) mayDeadLetter(from *queue.Settings, to *served) bool {
 	owner := identity.Identity{Kind: identity.Unix, UID: from.OwnerUID, GID: from.GroupGID}
-	return b.allowed(owner, to, send)
+	return b.access.Allows(owner, object(to.name, to.q.Settings()), access.Send)
+}
+
+// AccessChanged ends what waits, and streams of deliveries, of callers who may not any more. It is called after
+// another policy was put in force; changes of a queue's own settings do so by themselves.
+func (b *Broker) AccessChanged() {
+	for _, s := range b.all() {
+		s.mu.Lock()
+		s.endForbiddenLocked()
+		s.afterLocked(b.now())
+		s.mu.Unlock()
+	}
+}
+
+// forbids is check that logs nothing, for those who hold a lock.
+func (b *Broker) forbids(id identity.Identity, s *served, want access.Right) error {
+	if err := b.access.Denial(id, object(s.name, s.settings.Load()), want); err != nil {
+		return err
+	}
+	return nil // not a nil *reason.Error in the interface
 }
 
 // endForbiddenLocked ends what waits, and streams of deliveries, on behalf of callers whose access was
 // withdrawn.
 func (s *served) endForbiddenLocked() {
 	s.receivers.each(func(n *waiting[*receiver]) {
-		if err := s.b.check(n.value.caller, s, receive); err != nil {
+		if err := s.b.forbids(n.value.caller, s, access.Receive); err != nil {
 			s.receivers.remove(n)
 			n.value.end(nil, err)
 		}
 	})
 	for c := range s.consumers { // those that are not in line
-		if err := s.b.check(c.id, s, receive); err != nil {
+		if err := s.b.forbids(c.id, s, access.Receive); err != nil {
 			c.failLocked(err)
 		}
 	}
 	for n := s.blocked.first(); n != nil; {
 		next := n.next
 		if !n.value.reserve { // doors have the mode themselves
-			if err := s.b.check(n.value.caller, s, send); err != nil {
+			if err := s.b.forbids(n.value.caller, s, access.Send); err != nil {
 				s.unblockLocked(n)
 				n.value.end(queue.Stored{}, err)
 			}
 		}
 		n = next
 	}
+}
+
+// nobody is the error of a caller who is no local user and wants to own something.
+func nobody(id identity.Identity, what string) *reason.Error {
+	return reason.New(reason.AccessDenied, "%v is no local user and may not create %s, since nobody would own them: connect to the unix socket, or map the certificate to a user (tls.users in the configuration)", id, what)
 }

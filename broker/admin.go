@@ -7,8 +7,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -24,6 +26,9 @@ func (b *Broker) defaults(uid, gid uint32) queue.Settings {
 
 // CreateQueue makes a queue. See transport.Broker.
 func (b *Broker) CreateQueue(ctx context.Context, id identity.Identity, name string, edit Edit, exclusive bool) (Info, bool, error) {
+	if err := b.fair.enter(ctx, id.Principal(), name, adminWork); err != nil {
+		return Info{}, false, err
+	}
 	if err := b.admitBytes(ctx, frameOverhead); err != nil {
 		return Info{}, false, err
 	}
@@ -57,8 +62,8 @@ func (b *Broker) createQueue(id identity.Identity, name string, edit Edit, exclu
 		info, err := b.sameQueue(id, existing, edit, exclusive)
 		return existing, info, false, err
 	}
-	if id.Kind == identity.Anonymous {
-		return nil, Info{}, false, reason.New(reason.AccessDenied, "an anonymous caller may not create queues: connect to the unix socket").On(name)
+	if _, ok := id.User(); !ok {
+		return nil, Info{}, false, nobody(id, "queues").On(name)
 	}
 	if count >= limits.Queues {
 		return nil, Info{}, false, reason.New(reason.QuotaExceeded, "there are %d queues, all that there may be: remove one", count).On(name)
@@ -70,10 +75,15 @@ func (b *Broker) createQueue(id identity.Identity, name string, edit Edit, exclu
 	if err := b.checkSettings(id, name, &settings, nil); err != nil {
 		return nil, Info{}, false, err
 	}
+	owner := identity.User(settings.OwnerUID)
+	if err := b.quotas.Take(owner, quota.Queues, 1); err != nil {
+		return nil, Info{}, false, named(err, name)
+	}
 	q := queue.New(b.lastID.Load()+1, name, 1, randomWord(), settings)
 	q.CreatedAt = b.now().Wall
 	s := newServed(b, q, name, b.lastID.Load()+1)
 	if err := s.openDoor(&settings); err != nil {
+		b.quotas.Give(owner, quota.Queues, 1)
 		return nil, Info{}, false, on(s, err)
 	}
 	b.lastID.Add(1)
@@ -127,10 +137,10 @@ func (b *Broker) sameQueue(id identity.Identity, s *served, edit Edit, exclusive
 	if exclusive {
 		return Info{}, reason.New(reason.QueueExists, "the queue exists already").On(s.name)
 	}
-	if err := b.check(id, s, look); err != nil {
+	if err := b.forbids(id, s, access.Look); err != nil {
 		return Info{}, err
 	}
-	have := *s.access.Load()
+	have := *s.settings.Load()
 	want := b.defaults(have.OwnerUID, have.GroupGID)
 	if err := edit(&want); err != nil {
 		return Info{}, err
@@ -155,9 +165,9 @@ func (b *Broker) checkSettings(id identity.Identity, name string, s, old *queue.
 	if old != nil && old.Durability != s.Durability {
 		return reason.Invalid("settings.durability", "durability can not be changed: create another queue").On(name)
 	}
-	if !b.isAdmin(id) {
+	if !b.access.Admin(id) {
 		if old == nil && s.OwnerUID != id.UID || old != nil && s.OwnerUID != old.OwnerUID {
-			return reason.New(reason.AccessDenied, "owner_uid %d: only root may give a queue to somebody else", s.OwnerUID).On(name)
+			return reason.New(reason.AccessDenied, "owner_uid %d: only an admin may give a queue to somebody else", s.OwnerUID).On(name)
 		}
 		if (old == nil || s.GroupGID != old.GroupGID) && !id.InGroup(s.GroupGID) {
 			return reason.New(reason.AccessDenied, "group_gid %d: %v is not in this group", s.GroupGID, id).On(name)
@@ -188,21 +198,24 @@ func (b *Broker) checkDeadLetters(id identity.Identity, name string, s *queue.Se
 			return nil
 		}
 		if depth == 0 {
-			if err := b.check(id, dead, send); err != nil {
+			if err := b.forbids(id, dead, access.Send); err != nil {
 				return err
 			}
-			if s.Durability == queue.Journal && dead.access.Load().Durability == queue.Memory {
+			if s.Durability == queue.Journal && dead.settings.Load().Durability == queue.Memory {
 				return reason.New(reason.DurabilityMismatch, "dead letters of a journal queue would go to %s, which is kept in memory: name a journal queue, or make this one a memory queue too", next).On(name)
 			}
 		}
-		next = dead.access.Load().DeadLetter
+		next = dead.settings.Load().DeadLetter
 	}
 	return nil
 }
 
 // GetQueue tells about a queue.
-func (b *Broker) GetQueue(_ context.Context, id identity.Identity, name string) (Info, error) {
-	s, err := b.find(id, name, look)
+func (b *Broker) GetQueue(ctx context.Context, id identity.Identity, name string) (Info, error) {
+	if err := b.fair.enter(ctx, id.Principal(), name, callWork); err != nil {
+		return Info{}, err
+	}
+	s, err := b.find(id, name, access.Look)
 	if err != nil {
 		return Info{}, err
 	}
@@ -215,7 +228,11 @@ func (b *Broker) ListQueues(ctx context.Context, id identity.Identity, glob stri
 		return nil, reason.Invalid("glob", "pattern %.220q is malformed: use * ? and [a-z]", glob)
 	}
 	var out []Info
-	for _, s := range b.all() {
+	all := b.all()
+	if err := b.fair.enter(ctx, id.Principal(), "", workOf(len(all), 0)); err != nil {
+		return nil, err
+	}
+	for _, s := range all {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -223,7 +240,7 @@ func (b *Broker) ListQueues(ctx context.Context, id identity.Identity, glob stri
 		if !matched {
 			matched, _ = path.Match(glob, s.name[1:])
 		}
-		if matched && b.allowed(id, s.access.Load(), look) {
+		if matched && b.access.Allows(id, object(s.name, s.settings.Load()), access.Look) {
 			out = append(out, s.info())
 		}
 	}
@@ -232,6 +249,9 @@ func (b *Broker) ListQueues(ctx context.Context, id identity.Identity, glob stri
 
 // UpdateQueue changes settings. See transport.Broker.
 func (b *Broker) UpdateQueue(ctx context.Context, id identity.Identity, name string, edit Edit) (Info, error) {
+	if err := b.fair.enter(ctx, id.Principal(), name, adminWork); err != nil {
+		return Info{}, err
+	}
 	if err := b.admitBytes(ctx, frameOverhead); err != nil {
 		return Info{}, err
 	}
@@ -248,11 +268,11 @@ func (b *Broker) updateQueue(id identity.Identity, name string, edit Edit) (*ser
 	if b.stopping.Load() {
 		return nil, Info{}, shuttingDown() // doors are not opened again
 	}
-	s, err := b.find(id, name, manage)
+	s, err := b.find(id, name, access.Manage)
 	if err != nil {
 		return nil, Info{}, err
 	}
-	old := *s.access.Load()
+	old := *s.settings.Load()
 	settings := old
 	if err := edit(&settings); err != nil {
 		return nil, Info{}, err
@@ -269,7 +289,8 @@ func (b *Broker) updateQueue(id identity.Identity, name string, edit Edit) (*ser
 	if !s.durable {
 		s.defineLocked(now)
 	}
-	s.access.Store(&settings)
+	s.settings.Store(&settings)
+	s.changeOwnerLocked(&old, &settings)
 	s.endForbiddenLocked()
 	s.afterLocked(now)
 	s.mu.Unlock()
@@ -280,6 +301,9 @@ func (b *Broker) updateQueue(id identity.Identity, name string, edit Edit) (*ser
 
 // DeleteQueue removes a queue. See transport.Broker.
 func (b *Broker) DeleteQueue(ctx context.Context, id identity.Identity, name string) (int64, error) {
+	if err := b.fair.enter(ctx, id.Principal(), name, adminWork); err != nil {
+		return 0, err
+	}
 	s, messages, err := b.deleteQueue(id, name)
 	if err == nil {
 		err = b.Await(ctx, s.ticket())
@@ -290,7 +314,10 @@ func (b *Broker) DeleteQueue(ctx context.Context, id identity.Identity, name str
 func (b *Broker) deleteQueue(id identity.Identity, name string) (*served, int64, error) {
 	b.admin.Lock()
 	defer b.admin.Unlock()
-	s, err := b.find(id, name, remove)
+	s, err := b.lookup(name)
+	if err == nil {
+		err = b.checkAccess(id, s, access.Manage)
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -310,6 +337,7 @@ func (b *Broker) deleteQueue(id identity.Identity, name string) (*served, int64,
 	s.door = nil
 	messages := s.q.Len()
 	s.uncountLocked()
+	s.dischargeLocked()
 	if b.journal != nil {
 		s.frameLocked().addOwn(itemDeleted, s.id)
 		s.frame.join(s)
@@ -326,7 +354,10 @@ func (b *Broker) deleteQueue(id identity.Identity, name string) (*served, int64,
 
 // PauseQueue stops deliveries, or resumes them.
 func (b *Broker) PauseQueue(ctx context.Context, id identity.Identity, name string, paused bool) (Info, error) {
-	s, err := b.find(id, name, manage)
+	if err := b.fair.enter(ctx, id.Principal(), name, adminWork); err != nil {
+		return Info{}, err
+	}
+	s, err := b.find(id, name, access.Manage)
 	if err != nil {
 		return Info{}, err
 	}

@@ -3,16 +3,19 @@ package broker
 import (
 	"context"
 	"io"
+	"math"
+	"time"
 
+	"github.com/ipcd/ipcd/broker/journal"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
 // Backup hands out a consistent copy of the journal as of now, file by file: what was acknowledged before the call is
-// in it. total is the sum of all sizes. Only root and the daemon's user may.
+// in it. total is the sum of all sizes. Only admins may.
 func (b *Broker) Backup(ctx context.Context, id identity.Identity, file func(name string, size, total int64, content io.Reader) error) error {
-	if !b.isAdmin(id) {
-		return reason.New(reason.AccessDenied, "%v may not take a backup: only root and the daemon's user may", id)
+	if err := b.access.CheckAdmin(id, "take a backup"); err != nil {
+		return err
 	}
 	if b.journal == nil {
 		return reason.New(reason.Unimplemented, "this daemon has no journal: there is nothing to back up")
@@ -28,17 +31,27 @@ func (b *Broker) Backup(ctx context.Context, id identity.Identity, file func(nam
 
 // Storage is how the journal fares.
 type Storage struct {
-	Durable      bool     // there is a journal
-	Segments     int      // files that hold records
-	UsedBytes    int64    // of records, those that are no longer needed included
-	DiskBytes    int64    // of all files
-	LiveBytes    int64    // of records that are needed, about
-	MemoryBytes  int64    // of messages in memory, about
-	Commits      uint64   // groups of records made durable together
-	SyncNanos    uint64   // time spent in all syncs
-	SyncMaxNanos uint64   // longest sync
-	Full         bool     // sends are refused: no room on disk
-	Damaged      []string // queues that are read-only because the journal is damaged
+	Durable      bool       // there is a journal
+	Segments     int        // files that hold records
+	Spares       int        // files that are ready to be used next
+	UsedBytes    int64      // of records, those that are no longer needed included
+	DiskBytes    int64      // of all files
+	LiveBytes    int64      // of records that are needed, about
+	MemoryBytes  int64      // of messages in memory, about
+	Unwritten    int64      // bytes of records that are not on disk yet
+	WrittenBytes uint64     // to the journal, since the daemon began
+	Commits      uint64     // groups of records made durable together
+	SyncNanos    uint64     // time spent in all syncs
+	SyncMaxNanos uint64     // longest sync
+	SyncTimes    []SyncTime // all syncs, by how long they took
+	Full         bool       // sends are refused: no room on disk
+	Damaged      []string   // queues that are read-only because the journal is damaged
+}
+
+// SyncTime is how many syncs took up to so long, and longer than those before it in the list.
+type SyncTime struct {
+	UpTo  time.Duration // of the last one of the list: any time
+	Syncs uint64
 }
 
 // Storage tells how the journal fares.
@@ -50,6 +63,14 @@ func (b *Broker) Storage() Storage {
 	j := b.journal.Stats()
 	s.Durable, s.LiveBytes = true, b.totals.live.Load()
 	s.Segments, s.UsedBytes, s.DiskBytes = j.Segments, j.UsedBytes, j.DiskBytes
+	s.Spares, s.Unwritten, s.WrittenBytes = j.Spares, j.Unwritten, uint64(j.BytesWritten)
+	s.SyncTimes = make([]SyncTime, len(j.SyncTimes))
+	for i, n := range j.SyncTimes {
+		s.SyncTimes[i] = SyncTime{math.MaxInt64, n}
+		if i < len(journal.SyncBounds) {
+			s.SyncTimes[i].UpTo = journal.SyncBounds[i]
+		}
+	}
 	s.Commits, s.SyncNanos, s.SyncMaxNanos, s.Full = uint64(j.Commits), uint64(j.SyncTime), uint64(j.SyncTimeMax), j.Full
 	for _, q := range b.all() {
 		if q.damaged.Load() != nil {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -15,18 +16,20 @@ import (
 
 	"github.com/ipcd/ipcd/broker/journal"
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
 // Options is what a Broker needs from outside.
 type Options struct {
-	Logger   *zap.Logger // nil: silent
-	Doors    Doors       // nil: queues have no kernel doors
-	Instance string      // identifies this run; "": a random one
-	// AdminUID may do everything, as root may: the uid that the daemon runs as. 0 adds nobody.
-	AdminUID uint32
+	Logger   *zap.Logger     // nil: silent
+	Doors    Doors           // nil: queues have no kernel doors
+	Instance string          // identifies this run; "": a random one
+	Access   *access.Control // nil: owners, groups and modes alone decide, and root may do everything
+	Quotas   *quota.Table    // nil: the defaults
 	// Journal is where durable queues live; nil: there is no journal, and all queues are memory queues.
 	Journal *JournalOptions
 	// MaxMemory bounds the bytes that all messages together take in memory, 0: it does not.
@@ -41,7 +44,8 @@ type Broker struct {
 	log      *zap.Logger
 	doors    Doors
 	instance string
-	adminUID uint32
+	access   *access.Control
+	quotas   *quota.Table
 	started  time.Time
 
 	journal       *journal.Journal // nil: there is none
@@ -58,6 +62,8 @@ type Broker struct {
 	dirtyMu           sync.Mutex
 	dirty, dirtySpare []*served
 
+	fair *fair // who waits for whom, before any lock
+
 	// admin serialises what makes, changes and removes queues. It is taken before any other lock.
 	admin  sync.Mutex
 	lastID atomic.Uint64 // of a queue; written under admin
@@ -66,6 +72,9 @@ type Broker struct {
 	mu     sync.RWMutex
 	byName map[string]*served
 	byID   map[uint64]*served
+
+	probeMu sync.Mutex
+	probing *probe // the look that is under way; guarded by probeMu
 
 	stopping  atomic.Bool
 	leaseEnds chan struct{} // told, while stopping, when a queue has no lease left
@@ -82,13 +91,19 @@ func New(o Options) *Broker {
 
 func newBroker(o Options) *Broker {
 	b := &Broker{
-		log: o.Logger, doors: o.Doors, instance: o.Instance, adminUID: o.AdminUID, started: time.Now(),
+		log: o.Logger, doors: o.Doors, instance: o.Instance, access: o.Access, quotas: o.Quotas, started: time.Now(),
 		maxMemory: o.MaxMemory, payloadMemory: o.PayloadMemory, failed: make(chan struct{}),
 		byName: map[string]*served{}, byID: map[uint64]*served{},
-		leaseEnds: make(chan struct{}, 1), quit: make(chan struct{}),
+		leaseEnds: make(chan struct{}, 1), quit: make(chan struct{}), fair: newFair(),
 	}
 	if b.log == nil {
 		b.log = zap.NewNop()
+	}
+	if b.access == nil {
+		b.access = access.New(access.Policy{}, b.log)
+	}
+	if b.quotas == nil {
+		b.quotas = quota.New(0, quota.Config{})
 	}
 	if b.instance == "" {
 		b.instance = rand.Text()
@@ -109,7 +124,19 @@ func (b *Broker) now() queue.Instant {
 func (b *Broker) Instance() string { return b.instance }
 
 // find returns the queue of that name, if the caller may use it so.
-func (b *Broker) find(id identity.Identity, name string, want access) (*served, error) {
+func (b *Broker) find(id identity.Identity, name string, want access.Right) (*served, error) {
+	s, err := b.lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.check(id, s, want); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// lookup returns the queue of that name, for whomever.
+func (b *Broker) lookup(name string) (*served, error) {
 	if err := queue.CheckName(name); err != nil {
 		return nil, err
 	}
@@ -118,9 +145,6 @@ func (b *Broker) find(id identity.Identity, name string, want access) (*served, 
 	b.mu.RUnlock()
 	if s == nil {
 		return nil, notFound(name)
-	}
-	if err := b.check(id, s, want); err != nil {
-		return nil, err
 	}
 	return s, nil
 }
@@ -132,11 +156,9 @@ func notFound(name string) error {
 // all returns the queues by name.
 func (b *Broker) all() []*served {
 	b.mu.RLock()
-	defer b.mu.RUnlock()
-	queues := make([]*served, 0, len(b.byName))
-	for _, name := range slices.Sorted(maps.Keys(b.byName)) {
-		queues = append(queues, b.byName[name])
-	}
+	queues := slices.AppendSeq(make([]*served, 0, len(b.byName)), maps.Values(b.byName))
+	b.mu.RUnlock()
+	slices.SortFunc(queues, func(x, y *served) int { return cmp.Compare(x.name, y.name) })
 	return queues
 }
 

@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -49,7 +51,7 @@ type Consumer struct {
 
 // Consume opens a Consumer. See transport.Broker.
 func (b *Broker) Consume(ctx context.Context, id identity.Identity, r ConsumeRequest) (*Consumer, error) {
-	s, err := b.find(id, r.Queue, receive)
+	s, err := b.find(id, r.Queue, access.Receive)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +75,9 @@ func (b *Broker) Consume(ctx context.Context, id identity.Identity, r ConsumeReq
 	if len(s.consumers) >= limits.WaitingReceivers {
 		return nil, reason.New(reason.QuotaExceeded, "the queue has %d consumers, all that it may", limits.WaitingReceivers).On(s.name)
 	}
+	if err := b.quotas.Take(id.Principal(), quota.Receivers, 1); err != nil {
+		return nil, on(s, err)
+	}
 	s.consumers[c] = struct{}{}
 	return c, nil
 }
@@ -85,7 +90,14 @@ func (c *Consumer) Lease() time.Duration {
 	if c.want.Duration > 0 {
 		return c.want.Duration
 	}
-	return c.s.access.Load().Lease
+	return c.s.settings.Load().Lease
+}
+
+// Outstanding is how many messages are delivered and not settled.
+func (c *Consumer) Outstanding() uint64 {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return uint64(max(0, int(c.held.live)-len(c.outbox)))
 }
 
 // Credit allows more deliveries.
@@ -232,6 +244,9 @@ func (c *Consumer) dropStaleLocked() {
 func (c *Consumer) Next(ctx context.Context) (Deliveries, error) {
 	s := c.s
 	recalled := false
+	if err := s.b.fair.enter(ctx, c.id.Principal(), s.name, callWork); err != nil {
+		return Deliveries{}, err
+	}
 	for {
 		s.mu.Lock()
 		now := s.b.now()
@@ -254,6 +269,7 @@ func (c *Consumer) Next(ctx context.Context) (Deliveries, error) {
 			s.afterLocked(now)
 			ticket := s.last
 			s.mu.Unlock()
+			s.b.fair.count(c.id.Principal(), c.s.name, deliveryWork(out.Deliveries))
 			if c.want.Consume {
 				if err := s.b.Await(context.WithoutCancel(ctx), ticket); err != nil {
 					return Deliveries{}, err
@@ -300,9 +316,10 @@ func (c *Consumer) Settle(all []TagSettlement) (Settled, Ticket, error) {
 	if err := c.s.b.checkSettlements(int(total)); err != nil {
 		return out, 0, err
 	}
-	if err := c.s.b.check(c.id, c.s, receive); err != nil {
+	if err := c.s.b.check(c.id, c.s, access.Receive); err != nil {
 		return out, 0, err
 	}
+	c.s.b.fair.count(c.id.Principal(), c.s.name, workOf(int(total), 0)) // not held up: it makes room
 	var err error
 	i, n := 0, uint64(0) // the settlement to go on with, and the delivery in its range
 	ticket := c.s.settle(needsDead(all, func(t *TagSettlement) Outcome { return t.Outcome }), func(t queue.Settlements) (missing bool) {
@@ -369,6 +386,7 @@ func (c *Consumer) Close(graceful bool) {
 	if closed {
 		return
 	}
+	s.b.quotas.Give(c.id.Principal(), quota.Receivers, 1)
 	// Nothing is added to what is held any more.
 	s.settle(true, func(t queue.Settlements) (missing bool) {
 		c.held.each(func(tag uint64, r queue.Receipt) {

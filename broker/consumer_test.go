@@ -99,3 +99,30 @@ func TestConsumersTakeTurns_S12(t *testing.T) {
 		}
 	})
 }
+
+func TestOutstandingIsWhatIsDeliveredAndNotSettled(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.create("/q")
+		c, err := w.Consume(w.ctx, alice, ConsumeRequest{Queue: "/q"})
+		w.must(err)
+		w.must(c.Credit(10, 0))
+		w.send("/q", "a", "b", "c")
+		if n := c.Outstanding(); n != 0 {
+			t.Errorf("%d before they are handed out", n)
+		}
+		_, err = c.Next(w.ctx)
+		w.must(err)
+		if n := c.Outstanding(); n != 3 {
+			t.Errorf("%d, want 3", n)
+		}
+		_, _, err = c.Settle([]TagSettlement{{First: 1, Last: 2, Verdict: Verdict{Outcome: Ack}}})
+		w.must(err)
+		if n := c.Outstanding(); n != 1 {
+			t.Errorf("%d after two were acked", n)
+		}
+		c.Close(true)
+		if n := c.Outstanding(); n != 0 {
+			t.Errorf("%d after its end", n)
+		}
+	})
+}

@@ -34,14 +34,20 @@ func inWorld(t *testing.T, test func(w *world)) {
 
 // inWorldWith runs it twice: with queues in memory, and with queues in a journal on a file system in memory.
 func inWorldWith(t *testing.T, o Options, test func(w *world)) {
+	inFreshWorlds(t, func() Options { return o }, test)
+}
+
+// inFreshWorlds is inWorldWith with options of its own for each of the two.
+func inFreshWorlds(t *testing.T, options func() Options, test func(w *world)) {
 	t.Run("memory", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			w := &world{t, New(o), t.Context()}
+			w := &world{t, New(options()), t.Context()}
 			defer w.Close()
+			defer checkCharges(t, w.Broker)
 			test(w)
 		})
 	})
-	inJournaledWorld(t, o, test)
+	inJournaledWorld(t, options(), test)
 }
 
 // inJournaledWorld runs a test with a broker that has a journal.
@@ -56,6 +62,7 @@ func inJournaledWorld(t *testing.T, o Options, test func(w *world)) {
 			}
 			w := &world{t, b, t.Context()}
 			defer w.Close()
+			defer checkCharges(t, b)
 			test(w)
 		})
 	})

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
@@ -13,7 +14,10 @@ import (
 
 // Peek shows a page of messages and changes nothing. See transport.Broker.
 func (b *Broker) Peek(ctx context.Context, id identity.Identity, r PeekRequest) (PeekPage, error) {
-	s, err := b.find(id, r.Queue, look)
+	if err := b.fair.enter(ctx, id.Principal(), r.Queue, workOf(limits.PeekPage, 0)); err != nil {
+		return PeekPage{}, err
+	}
+	s, err := b.find(id, r.Queue, access.Look)
 	if err != nil {
 		return PeekPage{}, err
 	}
@@ -51,7 +55,7 @@ func (b *Broker) Peek(ctx context.Context, id identity.Identity, r PeekRequest) 
 
 // AwaitArrival waits for a message after that sequence. See transport.Broker.
 func (b *Broker) AwaitArrival(ctx context.Context, id identity.Identity, name string, after uint64) error {
-	s, err := b.find(id, name, look)
+	s, err := b.find(id, name, access.Look)
 	if err != nil {
 		return err
 	}
@@ -80,7 +84,10 @@ func (b *Broker) AwaitArrival(ctx context.Context, id identity.Identity, name st
 
 // Purge removes messages. See transport.Broker.
 func (b *Broker) Purge(ctx context.Context, id identity.Identity, r SelectRequest) (int64, string, error) {
-	s, err := b.find(id, r.Queue, receive)
+	if err := b.fair.enter(ctx, id.Principal(), r.Queue, adminWork); err != nil {
+		return 0, "", err
+	}
+	s, err := b.find(id, r.Queue, access.Receive)
 	if err != nil {
 		return 0, "", err
 	}
@@ -95,7 +102,10 @@ func (b *Broker) Purge(ctx context.Context, id identity.Identity, r SelectReques
 
 // Kick returns buried messages to ready. See transport.Broker.
 func (b *Broker) Kick(ctx context.Context, id identity.Identity, r SelectRequest) (int64, string, error) {
-	s, err := b.find(id, r.Queue, receive)
+	if err := b.fair.enter(ctx, id.Principal(), r.Queue, adminWork); err != nil {
+		return 0, "", err
+	}
+	s, err := b.find(id, r.Queue, access.Receive)
 	if err != nil {
 		return 0, "", err
 	}

@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -42,7 +44,10 @@ func (r *receiver) end(deliveries []queue.Delivery, err error) {
 
 // Receive hands out what is ready, or waits for it. See transport.Broker.
 func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveRequest) ([]queue.Delivery, error) {
-	s, err := b.find(id, r.Queue, receive)
+	if err := b.fair.enter(ctx, id.Principal(), r.Queue, callWork); err != nil {
+		return nil, err
+	}
+	s, err := b.find(id, r.Queue, access.Receive)
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +108,11 @@ func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveReq
 		s.mu.Unlock()
 		return nil, reason.New(reason.QuotaExceeded, "%d receivers wait already, all that may", limits.WaitingReceivers).On(s.name)
 	}
+	if err := b.quotas.Take(id.Principal(), quota.Receivers, 1); err != nil {
+		s.mu.Unlock()
+		return nil, on(s, err)
+	}
+	defer b.quotas.Give(id.Principal(), quota.Receivers, 1)
 	w := &waiting[*receiver]{value: &receiver{caller: id, want: want, done: make(chan struct{})}}
 	s.receivers.push(w)
 	recall := s.doorHeld > 0
@@ -201,10 +211,13 @@ func checkLease(lease time.Duration, consume bool) error {
 }
 
 // on adds the queue's name to an error that may be shown.
-func on(s *served, err error) error {
+func on(s *served, err error) error { return named(err, s.name) }
+
+// named is on for a queue that is not there yet.
+func named(err error, name string) error {
 	if e, ok := err.(*reason.Error); ok {
-		named := *e // one error may be told to several who wait
-		return named.On(s.name)
+		mine := *e // one error may be told to several who wait
+		return mine.On(name)
 	}
 	return err
 }

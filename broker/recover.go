@@ -10,7 +10,9 @@ import (
 
 	"github.com/ipcd/ipcd/broker/journal"
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/vfs"
 )
@@ -85,6 +87,7 @@ func (b *Broker) adopt(l *loader) error {
 	b.lastID.Store(l.lastID)
 	now := b.now()
 	for _, q := range queues {
+		b.quotas.Add(identity.User(q.Settings().OwnerUID), quota.Queues, 1)
 		s := newServed(b, q, q.Name(), q.ID())
 		s.mu.Lock()
 		if why := l.quarantined[s.id]; why != "" {
@@ -93,6 +96,7 @@ func (b *Broker) adopt(l *loader) error {
 		if s.durable {
 			s.q.Restart(now, l.stopped, l.stoppedAt)
 			s.countLocked()
+			s.chargeLocked()
 		} else {
 			s.announced = s.q.Last()
 			s.defineLocked(now)
@@ -112,7 +116,7 @@ func (b *Broker) OpenDoors(doors Doors) {
 		if s.damaged.Load() != nil {
 			continue
 		}
-		if err := s.openDoor(s.access.Load()); err != nil {
+		if err := s.openDoor(s.settings.Load()); err != nil {
 			b.log.Error("a kernel door could not be opened", zap.String("queue", s.name), zap.Error(err))
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
@@ -47,16 +48,20 @@ func (b *Broker) Send(ctx context.Context, id identity.Identity, r SendRequest) 
 
 // Submit is Send that does not wait for the disk: what it returns may be told only after Await of the ticket.
 func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest) (queue.Stored, Ticket, error) {
-	s, err := b.find(id, r.Queue, send)
+	if err := b.fair.enter(ctx, id.Principal(), r.Queue, sendWork(r.Messages)); err != nil {
+		return queue.Stored{}, 0, err
+	}
+	s, err := b.find(id, r.Queue, access.Send)
 	if err != nil {
 		return queue.Stored{}, 0, err
 	}
-	if err := b.admit(ctx, s, len(r.Messages), totalBytes(r.Messages)); err != nil {
+	bytes := totalBytes(r.Messages)
+	if err := b.admit(ctx, s, len(r.Messages), bytes); err != nil {
 		return queue.Stored{}, 0, on(s, err)
 	}
 	batch := queue.Batch{Messages: r.Messages, Producer: r.Producer, Number: r.Batch}
 	s.mu.Lock()
-	stored, w, err := s.sendLocked(id, &r, batch)
+	stored, w, err := s.sendLocked(id, &r, batch, bytes)
 	ticket := s.last // also what a repeat, or a duplicate, was answered with may not be on disk yet
 	s.mu.Unlock()
 	if w != nil {
@@ -76,7 +81,7 @@ func totalBytes(messages []queue.Message) (total int64) {
 }
 
 // sendLocked stores a batch, or lets the sender wait for room: then it returns its place in line.
-func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Batch) (queue.Stored, *waiting[*blockedSend], error) {
+func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Batch, bytes int64) (queue.Stored, *waiting[*blockedSend], error) {
 	if err := s.goneLocked(); err != nil {
 		return queue.Stored{}, nil, err
 	}
@@ -91,7 +96,7 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 	blocks := lines && r.Wait != 0
 	if !lines || s.blocked.len == 0 {
 		now := s.b.now()
-		stored, err := s.storeLocked(now, batch)
+		stored, err := s.storeLocked(now, batch, bytes)
 		if err == nil {
 			s.publishLocked()
 			s.afterLocked(now)
@@ -106,9 +111,8 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 		// Not even one that would fit may overtake those who wait: a large batch would starve.
 		return queue.Stored{}, nil, reason.New(reason.QueueFull, "%d senders wait for room already: wait too, or try again later", s.blocked.len).Retry(fullRetry)
 	}
-	w := &waiting[*blockedSend]{value: &blockedSend{caller: id, batch: batch, done: make(chan struct{})}}
+	w := &waiting[*blockedSend]{value: &blockedSend{caller: id, batch: batch, charge: bytes, done: make(chan struct{})}}
 	for i := range batch.Messages {
-		w.value.charge += int64(batch.Messages[i].Bytes())
 		w.value.dedup = w.value.dedup || batch.Messages[i].DedupID != ""
 	}
 	if s.blocked.len >= limits.BlockedSenders || s.blockedBytes+w.value.charge > limits.BlockedBytes && s.blocked.len > 0 {
@@ -120,8 +124,14 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 	return queue.Stored{}, w, nil
 }
 
-// storeLocked stores a batch. Behind a deep backlog, and with much in memory, payloads stay in the journal only.
-func (s *served) storeLocked(now queue.Instant, batch queue.Batch) (queue.Stored, error) {
+// storeLocked stores a batch of so many bytes. Behind a deep backlog, and with much in memory, payloads stay in the journal only.
+func (s *served) storeLocked(now queue.Instant, batch queue.Batch, bytes int64) (queue.Stored, error) {
+	if !batch.Reserved {
+		if err := s.takeBytesLocked(bytes); err != nil {
+			return queue.Stored{}, err
+		}
+	}
+	defer s.chargeLocked() // there may be duplicates in it, and it may have made room for itself
 	s.spill = s.durable && s.q.ResidentBytes() > spillFloor && s.b.totals.payloads.Load() > s.b.payloadMemory
 	batch.Spill = s.spill
 	stored, err := s.q.Send(now, batch)
@@ -172,7 +182,7 @@ func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
 	for w := s.blocked.first(); w != nil; w = s.blocked.first() {
 		v := w.value
 		if v.reserve {
-			if !s.q.Reserve(v.reserveMessages, v.reserveBytes) {
+			if !s.keepRoomLocked(v.reserveMessages, v.reserveBytes) {
 				break
 			}
 			s.unblockLocked(w)
@@ -186,7 +196,7 @@ func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
 			s.tryLaterLocked() // the room there was when it came may be gone
 			break
 		}
-		out, err := s.storeLocked(now, v.batch)
+		out, err := s.storeLocked(now, v.batch, v.charge)
 		if full, ok := err.(*reason.Error); ok && full.Reason == reason.QueueFull && full.RetryAfter > 0 {
 			break
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -20,8 +22,8 @@ type served struct {
 	name string
 	id   uint64
 
-	// access is a copy of the settings, for checks without the lock.
-	access atomic.Pointer[queue.Settings]
+	// settings is a copy of the queue's, for checks without the lock.
+	settings atomic.Pointer[queue.Settings]
 
 	mu      sync.Mutex
 	q       *queue.Queue
@@ -47,6 +49,9 @@ type served struct {
 
 	rates rates
 
+	owner   *quota.Account // whom the queue is charged to
+	charged int64          // bytes of it
+
 	// The journal. durable never changes: what the queue holds is journaled, not only that it is there.
 	durable     bool
 	recording   bool          // a queue that is not durable writes its definition
@@ -66,7 +71,7 @@ type served struct {
 	damaged atomic.Pointer[string] // why it is read-only, if it is
 }
 
-// newServed returns a queue with a state machine that is new, or was replayed.
+// newServed returns a queue with a state machine that is new, or was replayed. It counts as its owner's already.
 func newServed(b *Broker, q *queue.Queue, name string, id uint64) *served {
 	now := b.now()
 	s := *q.Settings()
@@ -84,7 +89,8 @@ func newServed(b *Broker, q *queue.Queue, name string, id uint64) *served {
 		}
 		q.Cut = v.flushLocked
 	}
-	v.access.Store(&s)
+	v.settings.Store(&s)
+	v.owner = b.quotas.Account(identity.User(s.OwnerUID))
 	v.rates.add(rateSample{at: now.Mono})
 	v.timer = time.AfterFunc(time.Hour, v.timerFired)
 	v.timer.Stop()
@@ -121,6 +127,7 @@ func (s *served) afterLocked(now queue.Instant) {
 	}
 	s.fetchAsideLocked()
 	s.countLocked()
+	s.chargeLocked()
 	if s.doorWaits != nil && s.doorHold == 0 && s.q.ReadyLen() > 0 {
 		close(s.doorWaits)
 		s.doorWaits = nil
@@ -244,7 +251,7 @@ func (s *served) lockWithDead() *served {
 			second.mu.Lock()
 		}
 		if s.q.Settings().DeadLetter == name {
-			if dead != nil && (dead.deleted || dead.damaged.Load() != nil || s.durable && !dead.durable || !s.b.mayDeadLetter(s.q.Settings(), dead.q.Settings())) {
+			if dead != nil && (dead.deleted || dead.damaged.Load() != nil || s.durable && !dead.durable || !s.b.mayDeadLetter(s.q.Settings(), dead)) {
 				dead.mu.Unlock()
 				dead = nil
 			}

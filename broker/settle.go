@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
@@ -15,6 +16,9 @@ func (b *Broker) Settle(ctx context.Context, id identity.Identity, all []Settlem
 		return Settled{}, reason.Invalid("settlements", "%d settlements: a request may have %d", len(all), limits.SettlementsPerFrame)
 	}
 	if err := b.checkSettlements(len(all)); err != nil {
+		return Settled{}, err
+	}
+	if err := b.fair.enter(ctx, id.Principal(), "", workOf(len(all), 0)); err != nil {
 		return Settled{}, err
 	}
 	var out Settled
@@ -61,7 +65,7 @@ func (b *Broker) settleRun(id identity.Identity, all []Settlement, i, end int, o
 		fail(i, gone())
 		return 0
 	}
-	if err := b.check(id, s, receive); err != nil {
+	if err := b.check(id, s, access.Receive); err != nil {
 		fail(i, err)
 		return 0
 	}

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
@@ -27,6 +29,15 @@ type TransactSend struct {
 	Messages []queue.Message
 }
 
+// work is what the transaction is worth: see fair.
+func (r *TransactRequest) work() time.Duration {
+	work := workOf(len(r.Acks), 0)
+	for i := range r.Sends {
+		work += sendWork(r.Sends[i].Messages)
+	}
+	return work
+}
+
 // part is what a transaction does with one queue.
 type part struct {
 	s     *served
@@ -41,6 +52,9 @@ type part struct {
 // Transact does all of it or nothing. It never waits for room. Stored has an element for each of the sends.
 // An error says by its Queue, and its Index, what was in the way: the index counts sends and then acks.
 func (b *Broker) Transact(ctx context.Context, id identity.Identity, r TransactRequest) ([]queue.Stored, error) {
+	if err := b.fair.enter(ctx, id.Principal(), "", r.work()); err != nil {
+		return nil, err
+	}
 	parts, err := b.plan(id, &r)
 	if err != nil {
 		return nil, err
@@ -107,7 +121,7 @@ func (b *Broker) plan(id identity.Identity, r *TransactRequest) ([]*part, error)
 		return p
 	}
 	for i := range r.Sends {
-		s, err := b.find(id, r.Sends[i].Queue, send)
+		s, err := b.find(id, r.Sends[i].Queue, access.Send)
 		if err != nil {
 			return nil, at(err, i)
 		}
@@ -125,7 +139,7 @@ func (b *Broker) plan(id identity.Identity, r *TransactRequest) ([]*part, error)
 		if s == nil {
 			return nil, at(reason.New(reason.StaleReceipt, "receipt %v is of a queue that is not there (any more)", receipt), len(r.Sends)+i)
 		}
-		if err := b.check(id, s, receive); err != nil {
+		if err := b.check(id, s, access.Receive); err != nil {
 			return nil, at(err, len(r.Sends)+i)
 		}
 		p := join(s)
@@ -180,6 +194,9 @@ func (b *Broker) transactLocked(parts []*part, r *TransactRequest) ([]queue.Stor
 	}
 	for _, p := range parts {
 		if err := p.checkLocked(now, r); err != nil {
+			for _, p := range parts {
+				p.s.chargeLocked()
+			}
 			return nil, err
 		}
 	}
@@ -229,6 +246,9 @@ func (p *part) checkLocked(now queue.Instant, r *TransactRequest) error {
 	if err := s.q.CheckSend(now, p.batch, p.freedMessages, p.freedBytes); err != nil {
 		return at(on(s, err), p.sends[0])
 	}
+	if err := s.takeBytesLocked(totalBytes(p.batch.Messages) - p.freedBytes); err != nil {
+		return at(err, p.sends[0])
+	}
 	return nil
 }
 
@@ -244,7 +264,7 @@ func (p *part) doLocked(now queue.Instant, r *TransactRequest) error {
 		t.End()
 	}
 	if len(p.sends) > 0 {
-		stored, err := s.storeLocked(now, p.batch)
+		stored, err := s.storeLocked(now, p.batch, 0) // charged by checkLocked
 		if err != nil {
 			return err
 		}

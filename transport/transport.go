@@ -74,6 +74,8 @@ type Consumer interface {
 	// Settle settles deliveries by tag. A tag that is over, or never was, is a StaleReceipt failure.
 	// The outcome may be told only after Await of the ticket.
 	Settle(s []broker.TagSettlement) (broker.Settled, broker.Ticket, error)
+	// Outstanding is how many messages are delivered and not settled.
+	Outstanding() uint64
 	// Drain ends deliveries; what was delivered can still be settled.
 	Drain()
 	// Close ends the consumer. What is still leased is returned: uncounted if graceful is true, else as a

@@ -234,6 +234,7 @@ func (j *Journal) sync(s *segment) error {
 	j.stats.Syncs++
 	j.stats.SyncTime += took
 	j.stats.SyncTimeMax = max(j.stats.SyncTimeMax, took)
+	j.stats.SyncTimes.count(took)
 	return err
 }
 

@@ -300,20 +300,6 @@ func (j *Journal) Segments() []SegmentInfo {
 	return all
 }
 
-// Stats returns counts and sizes.
-func (j *Journal) Stats() Stats {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	st := j.stats
-	st.Segments, st.Spares = len(j.live), len(j.spares)
-	for _, s := range j.live {
-		st.UsedBytes += s.end
-	}
-	st.DiskBytes, st.Unwritten = j.diskBytes, j.unwritten
-	st.Full = j.full != nil && len(j.spares) <= j.o.Reserve
-	return st
-}
-
 // Err returns why the journal takes nothing any more; nil: it does.
 func (j *Journal) Err() error {
 	j.mu.Lock()

@@ -61,19 +61,3 @@ type SegmentInfo struct {
 	File       string
 	LastNumber Number // of its last frame; of the one before it where it has none
 }
-
-// Stats are counts since Open, and sizes now.
-type Stats struct {
-	Segments     int   // in use
-	Spares       int   // ready
-	UsedBytes    int64 // of the segments in use
-	DiskBytes    int64 // of all files
-	Unwritten    int64 // bytes appended and not yet durable
-	Commits      int64
-	Frames       int64
-	Syncs        int64
-	SyncTime     time.Duration // of all syncs
-	SyncTimeMax  time.Duration
-	BytesWritten int64
-	Full         bool // no further segment for who asks Admit
-}

@@ -190,6 +190,9 @@ func (q *Queue) Unreserve(messages, bytes int64) {
 	q.reservedBytes -= bytes
 }
 
+// ReservedBytes is the room that is kept.
+func (q *Queue) ReservedBytes() int64 { return q.reservedBytes }
+
 func (q *Queue) hasRoom(messages, bytes int64) bool {
 	return q.Len()+q.reservedMessages+messages <= q.settings.MaxMessages &&
 		q.stats.Bytes+q.reservedBytes+bytes <= q.settings.MaxBytes

@@ -1,80 +1,35 @@
 package ring
 
 import (
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
-// access is what a caller wants to do with a ring. The first three are permission bits of a mode.
-type access uint32
-
-const (
-	consume access = 0o4     // and look at it: read
-	produce access = 0o2     // write
-	gate    access = 0o6     // consume and hold producers back: read and write
-	manage  access = 1 << 10 // change or delete it: the owner's
-)
-
-func (a access) String() string {
-	switch a {
-	case consume:
-		return "look at it or consume it (read permission)"
-	case produce:
-		return "produce into it (write permission)"
-	case gate:
-		return "consume it losslessly, which holds producers back (read and write permission)"
-	}
-	return "change it (only its owner, root and the daemon's user may)"
-}
-
-// accessOf is what a member of that role needs.
-func accessOf(role Role, lossless bool) access {
+// rightOf is what a member of that role needs.
+func rightOf(role Role, lossless bool) access.Right {
 	switch {
 	case role == Producer:
-		return produce
+		return access.Send
 	case lossless:
-		return gate
+		return access.Receive // it holds producers back
 	}
-	return consume
+	return access.Look
 }
 
-// isAdmin reports whether the identity may do everything.
-func (r *Rings) isAdmin(id identity.Identity) bool {
-	return id.IsRoot() || id.Kind == identity.Unix && r.adminUID != 0 && id.UID == r.adminUID
+// right is what the member needs to stay.
+func (m *Member) right() access.Right {
+	return rightOf(m.role, m.role == Consumer && m.lossless)
 }
 
-// allowed decides as for a file: the owner's bits if it is the owner, else the group's if it is in the group, else
-// the others'.
-func (r *Rings) allowed(id identity.Identity, s *Settings, want access) bool {
-	if r.isAdmin(id) {
-		return true
-	}
-	owner := id.Kind == identity.Unix && id.UID == s.OwnerUID
-	if want == manage {
-		return owner
-	}
-	bits := access(s.Mode)
-	switch {
-	case owner:
-		bits >>= 6
-	case id.InGroup(s.GroupGID):
-		bits >>= 3
-	}
-	return bits&want == want
-}
-
-// check is allowed as an error.
-func (r *Rings) check(id identity.Identity, rg *ring, want access) error {
+// object is the ring as access is decided about it.
+func (rg *ring) object() access.Object {
 	s := rg.settings.Load()
-	if r.allowed(id, s, want) {
-		return nil
-	}
-	return reason.New(reason.AccessDenied, "%v may not %v: it belongs to uid %d, gid %d and has mode %#o",
-		id, want, s.OwnerUID, s.GroupGID, s.Mode).On(rg.name)
+	return access.Object{Kind: access.Ring, Name: rg.name, OwnerUID: s.OwnerUID, GroupGID: s.GroupGID, Mode: s.Mode}
 }
 
 // find returns the ring of that name, if the caller may use it so.
-func (r *Rings) find(id identity.Identity, name string, want access) (*ring, error) {
+func (r *Rings) find(id identity.Identity, name string, want access.Right) (*ring, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -84,8 +39,39 @@ func (r *Rings) find(id identity.Identity, name string, want access) (*ring, err
 	if rg == nil {
 		return nil, reason.New(reason.RingNotFound, "there is no such ring: create it first").On(name)
 	}
-	if err := r.check(id, rg, want); err != nil {
+	if err := r.access.Check(id, rg.object(), want); err != nil {
 		return nil, err
 	}
 	return rg, nil
+}
+
+// localUser refuses who is no user of this machine: nobody could be charged for the memory, nor own anything.
+func localUser(id identity.Identity, what, name string) error {
+	if _, ok := id.User(); ok {
+		return nil
+	}
+	return reason.New(reason.AccessDenied, "%v may not %s: it is no user of this machine; connect to the unix socket, or name a user for the certificate in tls.users",
+		id, what).On(name)
+}
+
+// withdrawnLocked returns ACCESS_DENIED for a member that may not be one any more. It does not log, as a lock is held.
+func (m *Member) withdrawnLocked() error {
+	rg := m.ring
+	if m.daemon && m.role == Producer {
+		return nil // on whose behalf is asked at every publish
+	}
+	o := rg.object()
+	if rg.rings.access.Allows(m.who, o, m.right()) {
+		return nil
+	}
+	return reason.New(reason.AccessDenied, "%v may not %v any more: it belongs to uid %d, gid %d and has mode %#o, and no rule grants it",
+		m.who, m.right(), o.OwnerUID, o.GroupGID, o.Mode).On(rg.name)
+}
+
+// AccessChanged is to be called after the policy has changed: members and subscriptions that may not be any more are
+// thrown out, as after a change of mode.
+func (r *Rings) AccessChanged() {
+	for _, rg := range r.all() {
+		rg.enforce(nil)
+	}
 }

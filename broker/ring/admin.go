@@ -8,8 +8,10 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/shm"
 	"github.com/ipcd/ipcd/internal/units"
@@ -33,8 +35,8 @@ func (r *Rings) Create(_ context.Context, id identity.Identity, name string, edi
 		info, err := r.same(id, existing, edit, exclusive)
 		return info, false, err
 	}
-	if id.Kind == identity.Anonymous {
-		return Info{}, false, reason.New(reason.AccessDenied, "an anonymous caller may not create rings: connect to the unix socket").On(name)
+	if err := localUser(id, "create rings", name); err != nil {
+		return Info{}, false, err
 	}
 	if count >= limits.Rings {
 		return Info{}, false, reason.New(reason.QuotaExceeded, "there are %d rings, all that there may be: remove one", count).On(name)
@@ -50,11 +52,16 @@ func (r *Rings) Create(_ context.Context, id identity.Identity, name string, edi
 		return Info{}, false, reason.New(reason.QuotaExceeded, "no producer could attach: a lane of capacity %s takes more than the %s that ring_memory_per_uid and ring_memory (never above a quarter of the daemon's memory cgroup) allow; ask for less, or raise them",
 			units.FormatSize(s.Capacity), units.FormatSize(most)).On(name)
 	}
+	owner := identity.User(s.OwnerUID)
+	if err := r.quotas.Take(owner, quota.Rings, 1); err != nil {
+		return Info{}, false, err
+	}
 	rg := newRing(r, name, r.lastID+1, time.Now().Round(0), s)
 	if err := r.save(func(f *file) {
 		f.LastID = rg.id
 		f.Rings = append(f.Rings, rg.definition(&s))
 	}); err != nil {
+		r.quotas.Give(owner, quota.Rings, 1)
 		return Info{}, false, err
 	}
 	r.lastID = rg.id
@@ -70,7 +77,7 @@ func (r *Rings) same(id identity.Identity, rg *ring, edit Edit, exclusive bool) 
 	if exclusive {
 		return Info{}, reason.New(reason.RingExists, "the ring exists already").On(rg.name)
 	}
-	if err := r.check(id, rg, consume); err != nil {
+	if err := r.access.Check(id, rg.object(), access.Look); err != nil {
 		return Info{}, err
 	}
 	have := *rg.settings.Load()
@@ -106,11 +113,11 @@ func (r *Rings) checkSettings(id identity.Identity, name string, s, old *Setting
 			}
 		}
 	}
-	if r.isAdmin(id) {
+	if r.access.Admin(id) {
 		return nil
 	}
 	if old == nil && s.OwnerUID != id.UID || old != nil && s.OwnerUID != old.OwnerUID {
-		return reason.New(reason.AccessDenied, "owner_uid %d: only root may give a ring to somebody else", s.OwnerUID).On(name)
+		return reason.New(reason.AccessDenied, "owner_uid %d: only admins may give a ring to somebody else", s.OwnerUID).On(name)
 	}
 	if (old == nil || s.GroupGID != old.GroupGID) && !id.InGroup(s.GroupGID) {
 		return reason.New(reason.AccessDenied, "group_gid %d: %v is not in this group", s.GroupGID, id).On(name)
@@ -120,7 +127,7 @@ func (r *Rings) checkSettings(id identity.Identity, name string, s, old *Setting
 
 // Get tells about a ring.
 func (r *Rings) Get(_ context.Context, id identity.Identity, name string) (Info, error) {
-	rg, err := r.find(id, name, consume)
+	rg, err := r.find(id, name, access.Look)
 	if err != nil {
 		return Info{}, err
 	}
@@ -142,7 +149,7 @@ func (r *Rings) List(ctx context.Context, id identity.Identity, glob string) ([]
 		if !matched {
 			matched, _ = path.Match(glob, rg.name[1:])
 		}
-		if matched && r.allowed(id, rg.settings.Load(), consume) {
+		if matched && r.access.Allows(id, rg.object(), access.Look) {
 			out = append(out, rg.info())
 		}
 	}
@@ -157,7 +164,7 @@ func (r *Rings) Update(_ context.Context, id identity.Identity, name string, edi
 	if r.stopping.Load() {
 		return Info{}, shuttingDown()
 	}
-	rg, err := r.find(id, name, manage)
+	rg, err := r.find(id, name, access.Manage)
 	if err != nil {
 		return Info{}, err
 	}
@@ -175,22 +182,29 @@ func (r *Rings) Update(_ context.Context, id identity.Identity, name string, edi
 	}); err != nil {
 		return Info{}, err
 	}
-	rg.change(&s)
+	if s.OwnerUID != old.OwnerUID { // by an admin, whom quotas do not stop
+		r.quotas.Give(identity.User(old.OwnerUID), quota.Rings, 1)
+		r.quotas.Add(identity.User(s.OwnerUID), quota.Rings, 1)
+	}
+	rg.enforce(&s)
 	r.log.Info("ring updated", zap.String("ring", name), zap.Stringer("by", id), zap.String("changes", s.Diff(&old)))
 	return rg.info(), nil
 }
 
-// change puts new settings into force.
-func (rg *ring) change(s *Settings) {
+// enforce throws out who may not be a member any more, and what is not retained any more. changed are new settings to
+// put into force, or nil.
+func (rg *ring) enforce(changed *Settings) {
 	rg.mu.Lock()
-	rg.settings.Store(s)
+	if changed != nil {
+		rg.settings.Store(changed)
+	}
 	var after []func()
 	for _, role := range []Role{Producer, Consumer} {
 		for _, m := range rg.table(role) {
-			if m == nil || m.state != live || m.daemon && role == Producer {
+			if m == nil || m.state != live {
 				continue
 			}
-			if err := rg.rings.check(m.who, rg, accessOf(role, role == Consumer && m.lossless)); err != nil {
+			if err := m.withdrawnLocked(); err != nil {
 				after = append(after, m.failLocked(err))
 			}
 		}
@@ -214,7 +228,7 @@ func (r *Rings) Delete(_ context.Context, id identity.Identity, name string) (me
 	if r.stopping.Load() {
 		return 0, shuttingDown()
 	}
-	rg, err := r.find(id, name, manage)
+	rg, err := r.find(id, name, access.Manage)
 	if err != nil {
 		return 0, err
 	}
@@ -227,6 +241,7 @@ func (r *Rings) Delete(_ context.Context, id identity.Identity, name string) (me
 	delete(r.byName, name)
 	r.mu.Unlock()
 	members = rg.remove()
+	r.quotas.Give(identity.User(rg.settings.Load().OwnerUID), quota.Rings, 1)
 	r.log.Info("ring deleted", zap.String("ring", name), zap.Int("members", members), zap.Stringer("by", id))
 	return members, nil
 }

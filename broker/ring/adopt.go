@@ -59,29 +59,46 @@ func (r *Rings) Adopt(_ context.Context, id identity.Identity, q AdoptRequest, m
 	if q.Slot >= slots {
 		return nil, reason.Invalid("slot", "slot %d: it must be below %d", q.Slot, slots).On(rg.name)
 	}
-	if err := shm.Verify(memory, m.size()); err != nil {
-		return nil, reason.Invalid("memory", "the descriptor is not of a %v's memory of this ring: %v", q.Role, err).On(rg.name)
-	}
-	inode, err := shm.Inode(memory)
-	if err != nil {
-		return nil, internalError(err, "adopt").On(rg.name)
-	}
 	m.id, m.slot, m.granted = q.MemberID, q.Slot, q.Epoch
-	m.token = r.token(rg.id, m, inode)
-	if q.Lossless != m.lossless || !hmac.Equal(m.token[:], q.Token[:]) {
-		return nil, reason.New(reason.AccessDenied, "the token is not one that was given to %v for this memory: attach anew", id).On(rg.name)
+	if q.Lossless != m.lossless {
+		return nil, m.notGiven()
+	}
+	if err := r.verify(m, memory, q.Token); err != nil {
+		return nil, err
 	}
 	if err := r.markAttached(); err != nil {
 		return nil, err
 	}
-	if err := rg.adopt(m, payerOf(id), memory); err != nil {
+	if err := rg.adopt(m, id.Principal(), memory); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
+// verify makes sure that memory which was handed in is that of the member, as the daemon gave it out. It sets the
+// member's token.
+func (r *Rings) verify(m *Member, memory *os.File, token [32]byte) error {
+	rg := m.ring
+	if err := shm.Verify(memory, m.size()); err != nil {
+		return reason.Invalid("memory", "the descriptor is not of a %v's memory of this ring: %v", m.role, err).On(rg.name)
+	}
+	inode, err := shm.Inode(memory)
+	if err != nil {
+		return internalError(err, "adopt").On(rg.name)
+	}
+	m.token = r.token(rg.id, m, inode)
+	if !hmac.Equal(m.token[:], token[:]) {
+		return m.notGiven()
+	}
+	return nil
+}
+
+func (m *Member) notGiven() error {
+	return reason.New(reason.AccessDenied, "the token is not one that was given to %v for this memory: attach anew", m.who).On(m.ring.name)
+}
+
 // adopt puts verified memory back into its slot.
-func (rg *ring) adopt(m *Member, p payer, file *os.File) error {
+func (rg *ring) adopt(m *Member, p identity.Principal, file *os.File) error {
 	if err := rg.adoptOnce(m.id); err != nil {
 		return err
 	}
@@ -90,21 +107,16 @@ func (rg *ring) adopt(m *Member, p payer, file *os.File) error {
 		rg.forgetAdopted(m.id)
 		return err
 	}
-	writable, err := shm.Reopen(file, os.O_RDWR) // it is the daemon's user's
+	memory, err := reopen(file, m.size(), c)
 	if err != nil {
 		rg.unreserve(m)
-		c.release()
 		rg.forgetAdopted(m.id)
 		return internalError(err, "adopt").On(rg.name)
 	}
-	memory := &memory{size: m.size(), writable: writable, charge: c}
-	err = memory.open()
 	rg.mu.Lock()
 	m.memory = memory
 	rg.mu.Unlock()
-	if err != nil {
-		err = internalError(err, "adopt").On(rg.name)
-	} else if err = m.prepare(); err == nil {
+	if err = m.prepare(); err == nil {
 		err = m.enterAdopted()
 	}
 	if err != nil {

@@ -52,7 +52,7 @@ func (r *Rings) Attach(ctx context.Context, id identity.Identity, q AttachReques
 	if err := r.markAttached(); err != nil {
 		return nil, err
 	}
-	header, err := rg.join(m, payerOf(id))
+	header, err := rg.join(m, id.Principal())
 	if err != nil {
 		return nil, err
 	}
@@ -72,12 +72,12 @@ func (r *Rings) admit(id identity.Identity, q AttachRequest) (*ring, *Member, er
 	if q.Role != Producer && q.Role != Consumer {
 		return nil, nil, reason.Invalid("role", "role %d: it must be %d (producer) or %d (consumer)", q.Role, Producer, Consumer)
 	}
-	rg, err := r.find(id, q.Name, accessOf(q.Role, q.Lossless))
+	rg, err := r.find(id, q.Name, rightOf(q.Role, q.Lossless))
 	if err != nil {
 		return nil, nil, err
 	}
-	if id.Kind == identity.Anonymous {
-		return nil, nil, reason.New(reason.AccessDenied, "an anonymous caller may not attach: there is nobody to charge its memory to").On(q.Name)
+	if err := localUser(id, "attach", q.Name); err != nil {
+		return nil, nil, err
 	}
 	m, err := rg.newMember(id, q.Role, q.Lossless)
 	if err != nil {
@@ -114,7 +114,7 @@ func (m *Member) size() int64 {
 }
 
 // join gives a new member a slot, an id and memory that p pays for.
-func (rg *ring) join(m *Member, p payer) (Header, error) {
+func (rg *ring) join(m *Member, p identity.Principal) (Header, error) {
 	bytes := m.size()
 	if m.daemon && m.role == Consumer { // it copies messages into the daemon's own memory
 		bytes += int64(rg.settings.Load().geometry().MaxFrame)
@@ -246,8 +246,6 @@ func (m *Member) refusedLocked() error {
 		return rg.goneError()
 	case rg.rings.stopping.Load():
 		return shuttingDown()
-	case m.daemon && m.role == Producer:
-		return nil // on whose behalf is asked at every publish
 	}
-	return rg.rings.check(m.who, rg, accessOf(m.role, m.role == Consumer && m.lossless))
+	return m.withdrawnLocked()
 }

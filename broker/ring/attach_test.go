@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
@@ -50,7 +51,7 @@ func TestMemberGetsWhatItNeedsToKnow(t *testing.T) {
 }
 
 func TestAttachingIsCheckedLikeAFile(t *testing.T) {
-	w := newWorld(t, Options{AdminUID: 77})
+	w := newWorld(t, Options{Access: access.New(access.Policy{DaemonUID: 77}, nil)})
 	daemon := identity.Identity{Kind: identity.Unix, UID: 77, GID: 77}
 	mate := identity.Identity{Kind: identity.Unix, UID: 5, GID: 5, Groups: []uint32{100}}
 	for _, c := range []struct {

@@ -1,41 +1,12 @@
 package ring
 
 import (
-	"fmt"
 	"sync"
 
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 )
-
-// payer is whom memory is charged to: a uid, or all anonymous callers together.
-type payer struct {
-	anonymous bool
-	uid       uint32
-}
-
-func payerOf(id identity.Identity) payer {
-	if id.Kind == identity.Anonymous {
-		return payer{anonymous: true}
-	}
-	return payer{uid: id.UID}
-}
-
-func (p payer) String() string {
-	if p.anonymous {
-		return "anonymous callers"
-	}
-	return fmt.Sprintf("uid %d", p.uid)
-}
-
-// does returns the payer with the form of a verb that goes with it, as in "uid 7 uses" and "anonymous callers use".
-func (p payer) does(one, many string) string {
-	if p.anonymous {
-		return p.String() + " " + many
-	}
-	return p.String() + " " + one
-}
 
 // budget bounds what members take. Memory is charged before it is made: beyond a cgroup's limit a process
 // is killed, not refused.
@@ -45,7 +16,7 @@ type budget struct {
 
 	mu       sync.Mutex
 	used     int64
-	accounts map[payer]*account
+	accounts map[identity.Principal]*account
 }
 
 type account struct {
@@ -57,7 +28,7 @@ type account struct {
 type charge struct {
 	budget *budget
 	ring   *ring
-	payer  payer
+	payer  identity.Principal
 	bytes  int64 // guarded by budget.mu; 0: released
 	member bool  // guarded by budget.mu; it counts as one
 }
@@ -72,7 +43,7 @@ type shortage struct {
 func anyLane(*Member) bool { return true }
 
 // charge takes from the budget, or tells what is short.
-func (b *budget) charge(rg *ring, p payer, bytes int64) (*charge, *shortage) {
+func (b *budget) charge(rg *ring, p identity.Principal, bytes int64) (*charge, *shortage) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a := b.accounts[p]
@@ -84,10 +55,10 @@ func (b *budget) charge(rg *ring, p payer, bytes int64) (*charge, *shortage) {
 	}
 	switch {
 	case a.members >= limits.RingMembersPerUID:
-		return nil, &shortage{err: refuse("%s %d producers and consumers attached in all rings, all that there may be: detach one", p.does("has", "have"), a.members)}
+		return nil, &shortage{err: refuse("%s %d producers and consumers attached in all rings, all that there may be: detach one", p.Does("has", "have"), a.members)}
 	case a.bytes+bytes > b.perUID:
 		return nil, &shortage{evict: func(m *Member) bool { return m.memory.charge.payer == p }, err: refuse("%s %d bytes of ring memory, and %d more would pass ring_memory_per_uid (%d): detach members, delete rings, lower retain, or raise that key",
-			p.does("uses", "use"), a.bytes, bytes, b.perUID)}
+			p.Does("uses", "use"), a.bytes, bytes, b.perUID)}
 	case b.used+bytes > b.limit:
 		return nil, &shortage{evict: anyLane, err: refuse("all rings use %d bytes of memory, and %d more would pass ring_memory (%d, never above a quarter of the daemon's memory cgroup): detach members, delete rings, lower retain, or raise that key",
 			b.used, bytes, b.limit)}

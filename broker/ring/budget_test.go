@@ -175,21 +175,21 @@ func TestDaemonsOwnLaneIsChargedToTheOwner(t *testing.T) {
 }
 
 func TestChargesAreReleasedOnce(t *testing.T) {
-	b := budget{limit: 100, perUID: 60, accounts: map[payer]*account{}}
+	b := budget{limit: 100, perUID: 60, accounts: map[identity.Principal]*account{}}
 	rg := &ring{name: "/r"}
-	p := payerOf(alice)
+	p := alice.Principal()
 	c, short := b.charge(rg, p, 60)
 	if short != nil {
 		t.Fatal(short.err)
 	}
-	hers, his := &Member{memory: &memory{charge: c}}, &Member{memory: &memory{charge: &charge{payer: payerOf(bob)}}}
+	hers, his := &Member{memory: &memory{charge: c}}, &Member{memory: &memory{charge: &charge{payer: bob.Principal()}}}
 	if _, short := b.charge(rg, p, 1); short == nil || !short.evict(hers) || short.evict(his) {
 		t.Errorf("a byte too much of the payer's: %+v", short)
 	}
-	if _, short := b.charge(rg, payerOf(nemo), 41); short == nil || !short.evict(hers) || !short.evict(his) {
+	if _, short := b.charge(rg, nemo.Principal(), 41); short == nil || !short.evict(hers) || !short.evict(his) {
 		t.Errorf("a byte too much of all: %+v", short)
 	}
-	d, short := b.charge(rg, payerOf(identity.Identity{}), 40)
+	d, short := b.charge(rg, identity.Identity{}.Principal(), 40)
 	if short != nil {
 		t.Fatal(short.err)
 	}
@@ -208,11 +208,11 @@ func TestChargesAreReleasedOnce(t *testing.T) {
 }
 
 func TestShortagesReadWellForEverybody(t *testing.T) {
-	for p, want := range map[payer][2]string{
-		{uid: 0}:          {"uid 0 uses 0 bytes", "uid 0 has 256 producers"},
-		{anonymous: true}: {"anonymous callers use 0 bytes", "anonymous callers have 256 producers"},
+	for p, want := range map[identity.Principal][2]string{
+		identity.User(0): {"uid 0 uses 0 bytes", "uid 0 has 256 producers"},
+		{}:               {"anonymous callers use 0 bytes", "anonymous callers have 256 producers"},
 	} {
-		b := &budget{limit: 100, perUID: 100, accounts: map[payer]*account{}}
+		b := &budget{limit: 100, perUID: 100, accounts: map[identity.Principal]*account{}}
 		_, short := b.charge(&ring{name: "/r"}, p, 101)
 		wants(t, short.err, reason.QuotaExceeded, "/r: "+want[0])
 		b.accounts[p] = &account{members: limits.RingMembersPerUID}

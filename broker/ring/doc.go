@@ -8,7 +8,8 @@
 // # Lock order
 //
 // Rings.admin, then Rings.mu, then ring.mu, then budget.mu or Rings.lingerMu. Nothing that may take long happens under
-// ring.mu: memory is made, unmapped, closed and asked for its writers without it.
+// ring.mu: memory is made, unmapped, closed, stored and asked for its writers without it. memory.keeping is taken when none
+// but Rings.admin is held: under it the service manager is told.
 //
 // # Goroutines
 //

@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ipcd/ipcd/internal/identity"
@@ -168,6 +169,29 @@ func (l *looked) cursors(c *ConsumerInfo, infos []LaneInfo, lanes []*looked) {
 			lane.Stalest, lane.StalestLag = c.ID, i.LagMessages
 		}
 	}
+}
+
+// Behind is how many messages a consumer has not read yet, of the lanes that it has taken up; 0 for a producer, and once
+// the member has left.
+func (m *Member) Behind() (messages uint64) {
+	if m.role == Producer {
+		return 0
+	}
+	all := m.ring.lookAt(func(other *Member) bool { return other == m || other.role == Producer })
+	// What cannot be read is not counted.
+	_ = guarded(func() {
+		mine := slices.IndexFunc(all, func(l looked) bool { return l.member == m })
+		for k := range all[:max(mine, 0)] { // lanes come first
+			lane := &all[k]
+			if id, _, sequence, _ := shm.ReadCursor(all[mine].memory, lane.member.slot); id == lane.member.id {
+				messages += above(shm.ReadLane(lane.memory).Sequence, sequence)
+			}
+		}
+	})
+	for k := range all {
+		all[k].memory.Release()
+	}
+	return messages
 }
 
 // above is how much a is more than b: the consumer was looked at later than the lane.

@@ -175,6 +175,7 @@ func (m *Member) Leave(why string) {
 	rg.mu.Lock()
 	leaves := m.state == live && (m.daemon || !rg.rings.stopping.Load())
 	var dead []*memory
+	var kept *memory
 	if leaves {
 		m.err = reason.New(reason.Cancelled, "the member has left the ring").On(rg.name)
 		if m.role == Producer {
@@ -182,6 +183,7 @@ func (m *Member) Leave(why string) {
 			m.memory.charge.left()
 			rg.ended = append(rg.ended, m)
 			dead = rg.retainLocked()
+			kept = m.memory // nil if it is not retained
 		} else {
 			dead = []*memory{rg.dropLocked(m)}
 		}
@@ -195,6 +197,7 @@ func (m *Member) Leave(why string) {
 			used.Close()
 		}
 		rg.rings.dispose(dead...)
+		m.keep(kept)
 		m.logged("left its ring", zap.String("why", why))
 	}
 }

@@ -3,6 +3,7 @@ package ring
 import (
 	"fmt"
 	"os"
+	"sync"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -17,6 +18,10 @@ type memory struct {
 	readOnly *os.File    // what the others get; nil before it is sealed
 	looking  *shm.Memory // mapped read-only; nil before it is sealed
 	charge   *charge
+
+	keeping sync.Mutex // guards what follows, also while the store is told of it
+	kept    string     // its name in the store; "": it is not there
+	givenUp bool       // it is not to be stored any more
 }
 
 // newMemory makes memory that begins with a header.
@@ -64,6 +69,21 @@ func (m *memory) open() error {
 	return nil
 }
 
+// reopen opens memory that was handed in and has been verified. If it fails the charge is released.
+func reopen(file *os.File, size int64, c *charge) (*memory, error) {
+	writable, err := shm.Reopen(file, os.O_RDWR) // it is the daemon's user's
+	if err != nil {
+		c.release()
+		return nil, err
+	}
+	m := &memory{size: size, writable: writable, charge: c}
+	if err := m.open(); err != nil {
+		m.close()
+		return nil, err
+	}
+	return m, nil
+}
+
 // close lets go of it without asking for writers.
 func (m *memory) close() {
 	m.looking.Release()
@@ -81,6 +101,7 @@ func (r *Rings) dispose(all ...*memory) {
 		if m == nil {
 			continue
 		}
+		r.giveUp(m)
 		m.charge.left()
 		m.looking.Release()
 		m.looking = nil

@@ -46,7 +46,7 @@ func (w *world) enter(meanwhile func()) (*recorder, *Member, error) {
 		w.Fatal(err)
 	}
 	r := &recorder{}
-	err = rg.enterOwn(m, payerOf(alice), func(_ Header, memory *shm.Memory, others shm.Members) handle {
+	err = rg.enterOwn(m, alice.Principal(), func(_ Header, memory *shm.Memory, others shm.Members) handle {
 		r.memory = memory
 		giveBack(others)
 		meanwhile()

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
@@ -24,7 +25,7 @@ type publisher struct {
 // follow by one. Calls are served in their order. In a lossless ring they wait for consumers until ctx ends; an error
 // then says how many messages were published before.
 func (r *Rings) Publish(ctx context.Context, id identity.Identity, name string, batch []shm.Message) (lane, first uint64, err error) {
-	rg, err := r.find(id, name, produce)
+	rg, err := r.find(id, name, access.Send)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -40,7 +41,7 @@ func (r *Rings) Publish(ctx context.Context, id identity.Identity, name string, 
 	case <-ctx.Done():
 		return 0, 0, ctx.Err()
 	}
-	if err := r.check(id, rg, produce); err != nil { // it may have been withdrawn meanwhile
+	if err := r.access.Check(id, rg.object(), access.Send); err != nil { // it may have been withdrawn meanwhile
 		return 0, 0, err
 	}
 	if rg.own == nil {
@@ -115,7 +116,7 @@ func (rg *ring) openPublisher() (*publisher, error) {
 		return nil, err
 	}
 	var w *shm.Writer
-	err = rg.enterOwn(m, payerOf(owner), func(h Header, memory *shm.Memory, others shm.Members) handle {
+	err = rg.enterOwn(m, owner.Principal(), func(h Header, memory *shm.Memory, others shm.Members) handle {
 		w = shm.NewWriter(shm.WriterConfig{Memory: memory, RingID: h.RingID, LaneID: m.id, Epoch: m.joined, Slot: m.slot, Geometry: m.geometry,
 			Lossless: m.lossless, Stall: h.Stall, Pull: pulled}, others)
 		return w
@@ -123,6 +124,10 @@ func (rg *ring) openPublisher() (*publisher, error) {
 	if err != nil {
 		return nil, err
 	}
+	rg.mu.Lock()
+	memory := m.memory // nil if the ring was deleted meanwhile
+	rg.mu.Unlock()
+	m.keep(memory)
 	return &publisher{m, w}, nil
 }
 
@@ -136,7 +141,7 @@ type handle interface {
 }
 
 // enterOwn makes a member of the daemon's own. open makes its handle, which takes over memory and others.
-func (rg *ring) enterOwn(m *Member, p payer, open func(h Header, memory *shm.Memory, others shm.Members) handle) error {
+func (rg *ring) enterOwn(m *Member, p identity.Principal, open func(h Header, memory *shm.Memory, others shm.Members) handle) error {
 	if rg.rings.stopping.Load() {
 		return shuttingDown()
 	}

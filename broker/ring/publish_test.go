@@ -181,30 +181,6 @@ func TestSenselessBatchesAreRefusedWhole(t *testing.T) {
 	wants(t, err, reason.InvalidArgument, "policy is overwrite")
 }
 
-func TestAnonymousCallersHaveOthersBits(t *testing.T) {
-	w := newWorld(t, Options{})
-	ctx := context.Background()
-	w.create(alice, "/r", func(s *Settings) error { s.Mode = 0o606; s.Capacity = capacity; return nil })
-	if _, _, err := w.Publish(ctx, nemo, "/r", messages(1)); err != nil {
-		t.Error(err)
-	}
-	s, err := w.Subscribe(ctx, nemo, "/r", SubscribeOptions{Start: shm.Oldest})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	s.read(t, 1)
-	if _, err := w.Update(ctx, alice, "/r", func(s *Settings) error { s.Mode = 0o660; return nil }); err != nil {
-		t.Fatal(err)
-	}
-	_, _, err = w.Publish(ctx, nemo, "/r", messages(1))
-	wants(t, err, reason.AccessDenied)
-	_, err = s.Next(ctx, make([]shm.Message, 1))
-	wants(t, err, reason.AccessDenied)
-	_, err = w.Subscribe(ctx, nemo, "/r", SubscribeOptions{})
-	wants(t, err, reason.AccessDenied)
-}
-
 // large does not fit into a lane that fill has filled.
 func large(typ int64) []shm.Message { return []shm.Message{{Type: typ, Payload: make([]byte, 4000)}} }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/shm"
@@ -178,7 +179,7 @@ func (rg *ring) evictEnded(which func(*Member) bool) bool {
 const anySlot = -1
 
 // reserve takes a slot and charges the budget. Where either is short, ended lanes make room, the oldest first.
-func (rg *ring) reserve(m *Member, slot int, p payer, bytes int64) (*charge, error) {
+func (rg *ring) reserve(m *Member, slot int, p identity.Principal, bytes int64) (*charge, error) {
 	for {
 		c, short := rg.tryReserve(m, slot, p, bytes)
 		if short == nil {
@@ -190,7 +191,7 @@ func (rg *ring) reserve(m *Member, slot int, p payer, bytes int64) (*charge, err
 	}
 }
 
-func (rg *ring) tryReserve(m *Member, slot int, p payer, bytes int64) (*charge, *shortage) {
+func (rg *ring) tryReserve(m *Member, slot int, p identity.Principal, bytes int64) (*charge, *shortage) {
 	rg.mu.Lock()
 	defer rg.mu.Unlock()
 	if rg.deleted {
@@ -201,7 +202,7 @@ func (rg *ring) tryReserve(m *Member, slot int, p payer, bytes int64) (*charge, 
 	}
 	table := rg.table(m.role)
 	if slot == anySlot {
-		if err := rg.shareLocked(m.role, p); err != nil {
+		if err := rg.shareLocked(m, p); err != nil {
 			return nil, &shortage{err: err}
 		}
 		m.granted = rg.epoch + 1
@@ -225,20 +226,20 @@ func (rg *ring) tryReserve(m *Member, slot int, p payer, bytes int64) (*charge, 
 }
 
 // shareLocked refuses a payer that has its share of the ring's slots: whoever may only read must not keep the owner out.
-func (rg *ring) shareLocked(role Role, p payer) error {
-	if !p.anonymous && (p.uid == 0 || p.uid == rg.rings.adminUID || p.uid == rg.settings.Load().OwnerUID) {
+func (rg *ring) shareLocked(m *Member, p identity.Principal) error {
+	if p == identity.User(rg.settings.Load().OwnerUID) || rg.rings.access.Admin(m.who) {
 		return nil
 	}
 	n := 0
-	for _, m := range rg.table(role) {
-		if m != nil && m.state != ended && payerOf(m.who) == p {
+	for _, other := range rg.table(m.role) {
+		if other != nil && other.state != ended && other.who.Principal() == p {
 			n++
 		}
 	}
 	if n < limits.RingShare {
 		return nil
 	}
-	return reason.New(reason.QuotaExceeded, "%s %d of the ring's %d %vs, all that one user other than the owner may have: detach one", p.does("has", "have"), n, slots, role).On(rg.name)
+	return reason.New(reason.QuotaExceeded, "%s %d of the ring's %d %vs, all that one user other than the owner may have: detach one", p.Does("has", "have"), n, slots, m.role).On(rg.name)
 }
 
 func (rg *ring) noSlot(role Role) *shortage {

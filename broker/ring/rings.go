@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,23 +13,28 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ipcd/ipcd/internal/access"
+	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/vfs"
 )
 
 // Options is what Rings need from outside.
 type Options struct {
-	Logger *zap.Logger // nil: silent
-	Dir    string      // the state directory: definitions are in rings.json, the key of tokens in rings.key
-	FS     vfs.FS      // nil: vfs.OS
-	// AdminUID may do everything, as root may: the uid that the daemon runs as. 0 adds nobody.
-	AdminUID uint32
+	Logger *zap.Logger     // nil: silent
+	Dir    string          // the state directory: definitions are in rings.json, the key of tokens in rings.key
+	FS     vfs.FS          // nil: vfs.OS
+	Access *access.Control // who may do what; nil: by modes only, and root and this process's user may do everything
+	Quotas *quota.Table    // rings are charged to their owners; nil: one with the defaults
 	// Memory bounds the bytes that all lanes and consumers take; 0: limits.RingMemoryDefault. A quarter of the daemon's memory cgroup bounds
 	// it too.
 	Memory int64
 	// MemoryPerUID bounds those that one uid attached, root and the daemon's own included; 0: limits.RingMemoryUIDDefault.
 	MemoryPerUID int64
+	FDStore      FDStore       // keeps lanes over a restart; nil: nobody does
+	Stored       []StoredFD    // what it has kept; Open closes them in any case
 	BootID       string        // "": the kernel's
 	Root         string        // where proc and sys are; "": /
 	AdoptWindow  time.Duration // 0: limits.RingAdoptWindow
@@ -36,14 +42,16 @@ type Options struct {
 
 // Rings owns all rings. It is safe for concurrent use.
 type Rings struct {
-	log      *zap.Logger
-	fs       vfs.FS
-	dir      string
-	adminUID uint32
-	bootID   string
-	run      uint64 // of the daemon on this state directory, from 1
-	key      []byte // of tokens
-	budget   budget
+	log    *zap.Logger
+	fs     vfs.FS
+	dir    string
+	access *access.Control
+	quotas *quota.Table
+	bootID string
+	run    uint64 // of the daemon on this state directory, from 1
+	key    []byte // of tokens
+	budget budget
+	store  FDStore // nil: there is none
 
 	// admin serialises what makes, changes and removes rings, and the writing of definitions. It is taken before any other
 	// lock.
@@ -56,6 +64,7 @@ type Rings struct {
 	byName map[string]*ring
 
 	lastMember atomic.Uint64
+	lastEnded  atomic.Uint64 // numbers the lanes that were stored
 	window     chan struct{} // closed when members of the earlier run have had the time to come back
 
 	lingerMu  sync.Mutex
@@ -71,9 +80,20 @@ type Rings struct {
 // Open reads the definitions and begins a new run. What it cannot understand it leaves untouched, and says so. Close
 // ends it.
 func Open(o Options) (*Rings, error) {
+	r, err := open(&o)
+	if err != nil {
+		for _, s := range o.Stored {
+			s.File.Close() // the next start may understand what this one did not
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+func open(o *Options) (*Rings, error) {
 	r := &Rings{
-		log: o.Logger, fs: o.FS, dir: o.Dir, adminUID: o.AdminUID, bootID: o.BootID,
-		budget: budget{limit: o.Memory, perUID: o.MemoryPerUID, accounts: map[payer]*account{}},
+		log: o.Logger, fs: o.FS, dir: o.Dir, access: o.Access, quotas: o.Quotas, bootID: o.BootID, store: o.FDStore,
+		budget: budget{limit: o.Memory, perUID: o.MemoryPerUID, accounts: map[identity.Principal]*account{}},
 		byName: map[string]*ring{}, window: make(chan struct{}), stopped: make(chan struct{}), quit: make(chan struct{}),
 	}
 	if r.log == nil {
@@ -81,6 +101,12 @@ func Open(o Options) (*Rings, error) {
 	}
 	if r.fs == nil {
 		r.fs = vfs.OS{}
+	}
+	if r.access == nil {
+		r.access = access.New(access.Policy{DaemonUID: uint32(os.Geteuid())}, r.log)
+	}
+	if r.quotas == nil {
+		r.quotas = quota.New(uint32(os.Geteuid()), quota.Config{})
 	}
 	if o.Root == "" {
 		o.Root = "/"
@@ -106,6 +132,7 @@ func Open(o Options) (*Rings, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.restore(o.Stored)
 	r.running.Go(r.watch)
 	if back {
 		window := o.AdoptWindow

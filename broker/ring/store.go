@@ -15,7 +15,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/vfs"
 )
 
@@ -98,6 +100,7 @@ func (r *Rings) load() (back bool, err error) {
 	for i := range f.Rings {
 		d := &f.Rings[i]
 		r.byName[d.Name] = newRing(r, d.Name, d.ID, time.Unix(0, d.CreatedNS), d.settings())
+		r.quotas.Add(identity.User(d.OwnerUID), quota.Rings, 1)
 	}
 	if err := r.save(nil); err != nil {
 		return false, fmt.Errorf("begin run %d: %w", r.run, err)

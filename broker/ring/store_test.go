@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/vfs"
 )
@@ -257,6 +258,9 @@ func TestFailedWritesChangeNothing(t *testing.T) {
 	full = false
 	if after := w.info("/r"); !reflect.DeepEqual(before, after) {
 		t.Errorf("before %+v\nafter %+v", before, after)
+	}
+	if n := w.quotas.Account(alice.Principal()).Used(quota.Rings); n != 1 {
+		t.Errorf("%d rings are charged", n)
 	}
 	_, err = w.Get(ctx, alice, "/s")
 	wants(t, err, reason.RingNotFound)

@@ -25,7 +25,7 @@ type Subscription struct {
 
 // Subscribe makes a consumer. Close ends it.
 func (r *Rings) Subscribe(ctx context.Context, id identity.Identity, name string, o SubscribeOptions) (*Subscription, error) {
-	rg, err := r.find(id, name, accessOf(Consumer, o.Lossless))
+	rg, err := r.find(id, name, rightOf(Consumer, o.Lossless))
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (r *Rings) Subscribe(ctx context.Context, id identity.Identity, name string
 		return nil, err
 	}
 	s := &Subscription{member: m}
-	err = rg.enterOwn(m, payerOf(id), func(h Header, memory *shm.Memory, others shm.Members) handle {
+	err = rg.enterOwn(m, id.Principal(), func(h Header, memory *shm.Memory, others shm.Members) handle {
 		s.reader = shm.NewReader(shm.ReaderConfig{Memory: memory, RingID: h.RingID, ConsumerID: m.id, Epoch: m.joined, Slot: m.slot,
 			Lossless: m.lossless, Start: o.Start, Types: shm.Types(o.Types), Pull: pulled}, others)
 		return s.reader

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -16,7 +17,8 @@ const long = `ipcd is the daemon through which the programs of a host exchange t
 
 Started by root it listens at /run/ipcd/ipcd.sock and keeps its state in /var/lib/ipcd; started by
 another user, at $XDG_RUNTIME_DIR/ipcd/ipcd.sock and in $XDG_STATE_HOME/ipcd (~/.local/state/ipcd).
-Flags win over the configuration file. No file is read unless --config names one.
+Flags win over the configuration file. No file is read unless --config names one; SIGHUP, or ipcctl reload, reads it
+again.
 
 SIGTERM or SIGINT stops it: it delivers nothing more, waits for acks for a while, and exits.
 A second signal stops it at once.`
@@ -26,7 +28,7 @@ const examples = `  ipcd                                             with the de
   ipcd --listen 127.0.0.1:7475 --insecure          on TCP too, for every process of the host
   ipcd --config /etc/ipcd/ipcd.yaml --log-level debug`
 
-const configHelp = `YAML file with the keys socket, attach_socket, listen, insecure, state_dir, log_level, stop_timeout, max_memory, payload_memory, max_disk, keep_free, segment_size, on_damage, ring_memory, ring_memory_per_uid`
+const configHelp = "YAML `file`, with conf.d beside it; ipcd check --keys lists the keys"
 
 // newCommand returns the command line: `ipcd`, `ipcd run` and `ipcd version`.
 func newCommand() *cobra.Command {
@@ -49,6 +51,7 @@ func newCommand() *cobra.Command {
 	addRun(start)
 	root.AddCommand(start)
 
+	root.AddCommand(newCheck())
 	addOffline(root)
 	root.AddCommand(&cobra.Command{
 		Use:   "version",
@@ -56,6 +59,7 @@ func newCommand() *cobra.Command {
 		Args:  noArguments,
 		Run:   func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), "ipcd", version.String()) },
 	})
+	root.AddCommand(newMan())
 	return root
 }
 
@@ -74,8 +78,9 @@ func addRun(c *cobra.Command) {
 	flags.StringVar(&file, "config", "", configHelp)
 	flags.StringVar(&given.Socket, "socket", "", "path of the unix socket")
 	flags.StringVar(&given.AttachSocket, "attach-socket", "", "path of the socket at which programs attach to rings (default attach.sock beside the socket)")
-	flags.StringVar(&given.Listen, "listen", "", "TCP address to listen at too: loopback only, with --insecure")
-	flags.BoolVar(&given.Insecure, "insecure", false, "serve TCP without TLS, open to every process of the host")
+	flags.StringVar(&given.Listen, "listen", "", "TCP address to listen at too: with tls in the configuration, or on loopback with --insecure")
+	flags.BoolVar(&given.Insecure, "insecure", false, "serve TCP without TLS, to every process of the host: as anonymous, who may do what rules grant")
+	flags.StringVar(&given.HTTP, "http", "", "address of metrics, health and profiles: host:port, or unix:/path")
 	flags.StringVar(&given.StateDir, "state-dir", "", "directory of everything durable")
 	flags.StringVar(&given.LogLevel, "log-level", "", strings.Join(config.LogLevels, ", ")+` (default "info")`)
 	flags.StringVar(&given.OnDamage, "on-damage", "", "what to do if the journal is damaged: refuse to start, or quarantine the queues concerned (default \"refuse\")")
@@ -85,36 +90,42 @@ func addRun(c *cobra.Command) {
 	flags.Var(sizeFlag{&given.RingMemory}, "ring-memory", "bytes of shared memory that all rings may take (default 1GiB)")
 	flags.Var(sizeFlag{&given.RingMemoryPerUID}, "ring-memory-per-uid", "bytes of it that one user's programs may attach (default 512MiB)")
 	c.RunE = func(*cobra.Command, []string) error {
-		cfg := config.Default(os.Geteuid(), os.Getenv)
-		if flags.Changed("config") {
-			if err := cfg.Load(file); err != nil {
-				return usageError{err}
+		return run(func(w when) (config.Config, error) {
+			cfg := config.Default(os.Geteuid(), os.Getenv)
+			var problems error
+			switch {
+			case !flags.Changed("config"):
+				if w == onReload {
+					return cfg, errors.New("the daemon was started without --config: there is no file to read again")
+				}
+			case w == onReload:
+				cfg, problems = config.Load(cfg, file)
+			default:
+				cfg, problems = config.LoadAtStart(cfg, file)
 			}
-		}
-		for flag, take := range map[string]func(){
-			"socket":    func() { cfg.Socket = given.Socket },
-			"listen":    func() { cfg.Listen = given.Listen },
-			"insecure":  func() { cfg.Insecure = given.Insecure },
-			"state-dir": func() { cfg.StateDir = given.StateDir },
-			"log-level": func() { cfg.LogLevel = given.LogLevel },
+			for flag, take := range map[string]func(){
+				"socket":    func() { cfg.Socket = given.Socket },
+				"listen":    func() { cfg.Listen = given.Listen },
+				"insecure":  func() { cfg.Insecure = given.Insecure },
+				"http":      func() { cfg.HTTP = given.HTTP },
+				"state-dir": func() { cfg.StateDir = given.StateDir },
+				"log-level": func() { cfg.LogLevel = given.LogLevel },
 
-			"on-damage":  func() { cfg.OnDamage = given.OnDamage },
-			"max-disk":   func() { cfg.MaxDisk = given.MaxDisk },
-			"max-memory": func() { cfg.MaxMemory = given.MaxMemory },
-			"keep-free":  func() { cfg.KeepFree = given.KeepFree },
+				"on-damage":  func() { cfg.OnDamage = given.OnDamage },
+				"max-disk":   func() { cfg.MaxDisk = given.MaxDisk },
+				"max-memory": func() { cfg.MaxMemory = given.MaxMemory },
+				"keep-free":  func() { cfg.KeepFree = given.KeepFree },
 
-			"attach-socket":       func() { cfg.AttachSocket = given.AttachSocket },
-			"ring-memory":         func() { cfg.RingMemory = given.RingMemory },
-			"ring-memory-per-uid": func() { cfg.RingMemoryPerUID = given.RingMemoryPerUID },
-		} {
-			if flags.Changed(flag) {
-				take()
+				"attach-socket":       func() { cfg.AttachSocket = given.AttachSocket },
+				"ring-memory":         func() { cfg.RingMemory = given.RingMemory },
+				"ring-memory-per-uid": func() { cfg.RingMemoryPerUID = given.RingMemoryPerUID },
+			} {
+				if flags.Changed(flag) {
+					take()
+				}
 			}
-		}
-		if err := cfg.Check(); err != nil {
-			return usageError{err}
-		}
-		return run(cfg)
+			return cfg, config.Join(problems, cfg.Check())
+		})
 	}
 }
 

@@ -11,15 +11,15 @@ import (
 )
 
 // newLogger returns a logger to standard error: lines for people on a terminal, JSON elsewhere. level
-// is one of config.LogLevels.
-func newLogger(level string) (*zap.Logger, error) {
+// is one of config.LogLevels, and can be changed later.
+func newLogger(level string) (zap.AtomicLevel, *zap.Logger, error) {
 	return newLoggerTo(os.Stderr, term.IsTerminal(int(os.Stderr.Fd())), level)
 }
 
-func newLoggerTo(w io.Writer, terminal bool, level string) (*zap.Logger, error) {
-	parsed, err := zapcore.ParseLevel(level)
+func newLoggerTo(w io.Writer, terminal bool, level string) (zap.AtomicLevel, *zap.Logger, error) {
+	parsed, err := zap.ParseAtomicLevel(level)
 	if err != nil {
-		return nil, err
+		return parsed, nil, err
 	}
 	format := zap.NewProductionEncoderConfig()
 	format.TimeKey = "time"
@@ -34,5 +34,5 @@ func newLoggerTo(w io.Writer, terminal bool, level string) (*zap.Logger, error) 
 		}
 		encoder = zapcore.NewConsoleEncoder(format)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), parsed)), nil
+	return parsed, zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), parsed)), nil
 }

@@ -3,24 +3,22 @@
 package config
 
 import (
-	"errors"
-	"fmt"
-	"math"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
+	"github.com/ipcd/ipcd/internal/access"
+	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
-	"github.com/ipcd/ipcd/internal/units"
+	"github.com/ipcd/ipcd/internal/quota"
 )
 
-// Config is how a daemon is set up.
+// Config is how a daemon is set up. What stands in its maps and slices is not to be changed.
 type Config struct {
 	Socket       string        // path of the unix socket
 	AttachSocket string        // path of the socket at which rings are attached to, or "": attach.sock beside Socket
 	Listen       string        // TCP address, or "": none
 	Insecure     bool          // TCP without TLS is understood to be open to every process of the host
+	HTTP         string        // address of the door for operators, host:port or unix:/path, or "": none
 	StateDir     string        // where everything durable is
 	LogLevel     string        // one of LogLevels
 	StopTimeout  time.Duration // how long a stopping daemon waits for acks
@@ -36,7 +34,33 @@ type Config struct {
 	// The shared memory of rings, in bytes.
 	RingMemory       int64 // of all members of all rings
 	RingMemoryPerUID int64 // of those that one uid attached
+
+	// Who may do what, and how much.
+	AdminGroup string        // as it was named, or ""
+	TLS        TLS           // of TCP
+	Access     access.Policy // the admin group and the rules; whose daemon it is stands elsewhere
+	Quotas     quota.Config
+
+	// What is to exist, by name.
+	Queues []QueueDeclaration
+	Rings  []RingDeclaration
+
+	Files    []string // that were read, in this order
+	Warnings []string // what is no mistake, and yet not as it was meant
+
+	origins map[string]origin // where each key stands, by its path
 }
+
+// TLS is mutual TLS on TCP; without Cert there is none. The files are PEM.
+type TLS struct {
+	Cert     string
+	Key      string
+	ClientCA string
+	Users    map[string]identity.Identity // certificate's name -> as whom it acts: Kind Certificate, Mapped
+}
+
+// On reports whether TCP has TLS.
+func (t *TLS) On() bool { return t.Cert != "" }
 
 // What OnDamage may be.
 const (
@@ -52,6 +76,9 @@ const (
 	systemSocket   = "/run/ipcd/ipcd.sock"
 	systemStateDir = "/var/lib/ipcd"
 )
+
+// SystemFile is where the configuration of a host's daemon is.
+const SystemFile = "/etc/ipcd/ipcd.yaml"
 
 // attachName is the attach socket beside the socket, where clients look for it too.
 const attachName = "attach.sock"
@@ -88,62 +115,4 @@ func Default(uid int, getenv func(string) string) Config {
 		c.StateDir = filepath.Join(home, ".local", "state", "ipcd")
 	}
 	return c
-}
-
-// Check says what is wrong with the configuration, if anything, and makes its paths absolute.
-func (c *Config) Check() error {
-	if c.Socket == "" {
-		return errors.New("no place for the socket: XDG_RUNTIME_DIR is not set to an absolute path; set it, or name a path with --socket (clients then need IPCD_ADDRESS)")
-	}
-	if c.StateDir == "" {
-		return errors.New("no place for the state: neither XDG_STATE_HOME nor HOME is set to an absolute path; set one, or name a directory with --state-dir")
-	}
-	if c.AttachSocket == "" {
-		c.AttachSocket = filepath.Join(filepath.Dir(c.Socket), attachName)
-	}
-	for _, path := range []*string{&c.Socket, &c.AttachSocket, &c.StateDir} {
-		absolute, err := filepath.Abs(*path)
-		if err != nil {
-			return fmt.Errorf("path %q: %w", *path, err)
-		}
-		*path = absolute
-	}
-	if c.AttachSocket == c.Socket {
-		return fmt.Errorf("attach_socket and socket are both %q: name another with --attach-socket", c.Socket)
-	}
-	if !slices.Contains(LogLevels, c.LogLevel) {
-		return fmt.Errorf("log level %q: it may be %s", c.LogLevel, strings.Join(LogLevels, ", "))
-	}
-	for _, size := range []struct {
-		key            string
-		v, least, most int64
-	}{
-		{"max_memory", c.MaxMemory, 64 << 20, math.MaxInt64}, {"max_disk", c.MaxDisk, 6 * c.SegmentSize, math.MaxInt64},
-		{"keep_free", c.KeepFree, 0, math.MaxInt64}, {"payload_memory", c.PayloadMemory, 1 << 20, math.MaxInt64},
-		{"segment_size", c.SegmentSize, limits.SegmentBytesMin, limits.SegmentBytes},
-		{"ring_memory", c.RingMemory, limits.RingCapacityMin, math.MaxInt64},
-		{"ring_memory_per_uid", c.RingMemoryPerUID, limits.RingCapacityMin, math.MaxInt64},
-	} {
-		off := size.v == 0 && (size.key == "max_memory" || size.key == "max_disk")
-		if !off && (size.v < size.least || size.v > size.most) {
-			return fmt.Errorf("%s %s: it must be at least %s%s", size.key, units.FormatSize(size.v), units.FormatSize(size.least), atMost(size.most))
-		}
-	}
-	if c.SegmentSize%4096 != 0 {
-		return fmt.Errorf("segment_size %d: it must be a multiple of 4KiB", c.SegmentSize)
-	}
-	if c.OnDamage != Refuse && c.OnDamage != Quarantine {
-		return fmt.Errorf("on_damage %q: it may be %s or %s", c.OnDamage, Refuse, Quarantine)
-	}
-	if c.StopTimeout < 0 || c.StopTimeout > limits.StopTimeoutMax {
-		return fmt.Errorf("stop_timeout %v: it must be 0s to %v", c.StopTimeout, limits.StopTimeoutMax)
-	}
-	return nil
-}
-
-func atMost(n int64) string {
-	if n == math.MaxInt64 {
-		return ""
-	}
-	return " and at most " + units.FormatSize(n)
 }

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ipcd/ipcd/internal/limits"
 )
@@ -40,27 +39,39 @@ func TestDefaultsFollowTheUser(t *testing.T) {
 }
 
 func TestCheckSaysWhatToDo(t *testing.T) {
-	good := Config{Socket: "/s", StateDir: "/d", LogLevel: "info", PayloadMemory: 1 << 20, SegmentSize: 1 << 20, OnDamage: Refuse,
-		RingMemory: 1 << 20, RingMemoryPerUID: 1 << 20}
+	good := Default(0, env())
 	if err := good.Check(); err != nil {
 		t.Errorf("a good configuration: %v", err)
 	}
 	for say, spoil := range map[string]func(*Config){
-		"XDG_RUNTIME_DIR":     func(c *Config) { c.Socket = "" },
-		"XDG_STATE_HOME":      func(c *Config) { c.StateDir = "" },
-		"debug, info":         func(c *Config) { c.LogLevel = "" },
-		"it must be 0s":       func(c *Config) { c.StopTimeout = -1 },
-		"max_memory 1.0 KiB":  func(c *Config) { c.MaxMemory = 1024 },
-		"at least 6.0 MiB":    func(c *Config) { c.MaxDisk = 1 << 20 },
-		"keep_free":           func(c *Config) { c.KeepFree = -1 },
-		"payload_memory 0 B":  func(c *Config) { c.PayloadMemory = 0 },
-		"at most 32.0 MiB":    func(c *Config) { c.SegmentSize = 1 << 30 },
-		"multiple of 4KiB":    func(c *Config) { c.SegmentSize++ },
-		"attach_socket and s": func(c *Config) { c.AttachSocket = c.Socket },
-		"ring_memory 1.0 KiB": func(c *Config) { c.RingMemory = 1024 },
-		"ring_memory_per_uid": func(c *Config) { c.RingMemoryPerUID = 0 },
-		"refuse or quarantin": func(c *Config) { c.OnDamage = "panic" },
-		"it must be 0s to 1h": func(c *Config) { c.StopTimeout = limits.StopTimeoutMax + 1 },
+		"XDG_RUNTIME_DIR":                    func(c *Config) { c.Socket = "" },
+		"XDG_STATE_HOME":                     func(c *Config) { c.StateDir = "" },
+		"debug, info, warn or error":         func(c *Config) { c.LogLevel = "" },
+		"did you mean debug?":                func(c *Config) { c.LogLevel = "debgu" },
+		"stop_timeout: -1ns: it must be 0s":  func(c *Config) { c.StopTimeout = -1 },
+		"max_memory: 1KiB: it must be 0, or": func(c *Config) { c.MaxMemory = 1024 },
+		"at least 192MiB, which is 6 times":  func(c *Config) { c.MaxDisk = 2 << 20 },
+		"keep_free":                          func(c *Config) { c.KeepFree = -1 },
+		"payload_memory: 0":                  func(c *Config) { c.PayloadMemory = 0 },
+		"256KiB to 32MiB":                    func(c *Config) { c.SegmentSize = 1 << 30 },
+		"multiple of 4KiB":                   func(c *Config) { c.SegmentSize-- },
+		"attach_socket and s":                func(c *Config) { c.AttachSocket = c.Socket },
+		"ring_memory: 1KiB":                  func(c *Config) { c.RingMemory = 1024 },
+		"ring_memory_per_uid: 0":             func(c *Config) { c.RingMemoryPerUID = 0 },
+		"refuse or quarantine":               func(c *Config) { c.OnDamage = "panic" },
+		"it must be 0s to 1h":                func(c *Config) { c.StopTimeout = limits.StopTimeoutMax + 1 },
+		"TCP needs tls":                      func(c *Config) { c.Listen = "127.0.0.1:1" },
+		"no loopback address":                func(c *Config) { c.Listen, c.Insecure = "10.0.0.1:1", true },
+		":1\" is no loopback":                func(c *Config) { c.Listen, c.Insecure = ":1", true },
+		"missing port":                       func(c *Config) { c.Listen, c.Insecure = "localhost", true },
+		"port 65536: it must be 0 to 65535":  func(c *Config) { c.HTTP = "localhost:65536" },
+		"port \"\"":                          func(c *Config) { c.HTTP = "localhost:" },
+		"after unix: must be absolute":       func(c *Config) { c.HTTP = "unix:s" },
+		"tls.key is missing":                 func(c *Config) { c.TLS.Cert = "/nowhere/cert.pem" },
+		"tls.client_ca is missing":           func(c *Config) { c.TLS.Cert = "/nowhere/cert.pem" },
+		"there is no such file":              func(c *Config) { c.TLS.Cert = "/nowhere/cert.pem" },
+		"path must be absolute":              func(c *Config) { c.TLS.Cert = "cert.pem" },
+		"can not be insecure":                func(c *Config) { c.Listen, c.Insecure, c.TLS.Cert = "127.0.0.1:1", true, "/x" },
 	} {
 		c := good
 		spoil(&c)
@@ -70,9 +81,39 @@ func TestCheckSaysWhatToDo(t *testing.T) {
 	}
 }
 
+func TestCheckTakesWhatIsAllowed(t *testing.T) {
+	for name, edit := range map[string]func(*Config){
+		"loopback":         func(c *Config) { c.Listen, c.Insecure = "127.0.0.1:0", true },
+		"loopback by name": func(c *Config) { c.Listen, c.Insecure = "localhost:7475", true },
+		"IPv6 loopback":    func(c *Config) { c.Listen, c.Insecure = "[::1]:7475", true },
+		"insecure alone":   func(c *Config) { c.Insecure = true },
+		"HTTP":             func(c *Config) { c.HTTP = ":9475" },
+		"HTTP on a socket": func(c *Config) { c.HTTP = "unix:/run/ipcd/ops.sock" },
+		"no bounds":        func(c *Config) { c.MaxDisk, c.MaxMemory, c.KeepFree, c.StopTimeout = 0, 0, 0, 0 },
+		"least disk":       func(c *Config) { c.MaxDisk, c.SegmentSize = 6<<20, 1<<20 },
+	} {
+		c := Default(0, env())
+		edit(&c)
+		if err := c.Check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCheckReportsAllProblems(t *testing.T) {
+	c := Default(0, env())
+	c.LogLevel, c.OnDamage, c.Listen = "x", "y", "z"
+	err := c.Check()
+	for _, key := range []string{"log_level", "on_damage", "listen"} {
+		if err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s is missing in %v", key, err)
+		}
+	}
+}
+
 func TestCheckMakesPathsAbsolute(t *testing.T) {
-	c := Config{Socket: "s", StateDir: "d/../e", LogLevel: "info", PayloadMemory: 1 << 20, SegmentSize: 1 << 20, OnDamage: Refuse,
-		RingMemory: 1 << 20, RingMemoryPerUID: 1 << 20}
+	c := Default(0, env())
+	c.Socket, c.StateDir = "s", "d/../e"
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -95,72 +136,16 @@ func TestAttachSocketStandsBesideTheSocketUnlessItIsNamed(t *testing.T) {
 	}
 }
 
-func TestFileChangesWhatItNames(t *testing.T) {
-	before := Config{Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info", StopTimeout: 1}
-	for text, want := range map[string]Config{
-		"":                 before,
-		"# nothing\n":      before,
-		"socket: /other":   {Socket: "/other", Listen: "l", StateDir: "/d", LogLevel: "info", StopTimeout: 1},
-		"listen: ''":       {Socket: "/s", StateDir: "/d", LogLevel: "info", StopTimeout: 1},
-		"stop_timeout: 0s": {Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info"},
-		"max_memory: 1GiB\npayload_memory: 64M\nmax_disk: 10GB\nkeep_free: 4096\nsegment_size: 1MiB\non_damage: quarantine\n": {Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info", StopTimeout: 1,
-			MaxMemory: 1 << 30, PayloadMemory: 64 << 20, MaxDisk: 10e9, KeepFree: 4096, SegmentSize: 1 << 20, OnDamage: Quarantine},
-		"attach_socket: /e\nring_memory: 2GiB\nring_memory_per_uid: 64MiB\n": {Socket: "/s", Listen: "l", StateDir: "/d", LogLevel: "info", StopTimeout: 1,
-			AttachSocket: "/e", RingMemory: 2 << 30, RingMemoryPerUID: 64 << 20},
-		"socket: /a\nlisten: b:1\ninsecure: true\nstate_dir: /c\nlog_level: debug\nstop_timeout: 1m30s\n": {Socket: "/a", Listen: "b:1", Insecure: true, StateDir: "/c", LogLevel: "debug", StopTimeout: 90 * time.Second},
-	} {
-		c := before
-		if err := c.parse([]byte(text)); err != nil || c != want {
-			t.Errorf("%q: %+v, %v", text, c, err)
-		}
-	}
-}
-
-func TestMistakesInAFileNameTheLine(t *testing.T) {
-	for text, say := range map[string][]string{
-		"log_level: info\nsokket: /x\n":   {"line 2", "sokket", fileKeys},
-		"socket: /a\nsocket: /b\n":        {"line 2", "socket"},
-		"insecure: perhaps\n":             {"line 1", "bool"},
-		"\nstop_timeout: 10\n":            {"10", "such as 10s"},
-		"max_disk: plenty\n":              {"plenty", "no size", "64KiB"},
-		"stop_timeout: soon\n":            {"soon", "such as 10s"},
-		"socket: [a, b]\n":                {"line 1"},
-		"- socket\n":                      {"line 1"},
-		"socket: \"unclosed\nlisten: x\n": {"line"},
-		"socket: /a\n---\nsocket: /b\n":   {"second document"},
-	} {
-		var c Config
-		err := c.parse([]byte(text))
-		if err == nil {
-			t.Errorf("%q was taken: %+v", text, c)
-			continue
-		}
-		for _, s := range say {
-			if !strings.Contains(err.Error(), s) {
-				t.Errorf("%q: said %q, want %q in it", text, err, s)
-			}
-		}
-	}
-}
-
-func TestHugeFilesAreRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "huge")
-	if err := os.WriteFile(path, make([]byte, fileBytes+1), 0o600); err != nil {
+func TestCheckNamesTheLineOnlyOfWhatStandsThere(t *testing.T) {
+	c, err := loadText(t, "log_level: info\nlisten: 127.0.0.1:1\n")
+	if err != nil {
 		t.Fatal(err)
 	}
-	var c Config
-	if err := c.Load(path); err == nil || !strings.Contains(err.Error(), "larger than") {
+	if err := c.Check(); err == nil || !strings.Contains(err.Error(), "ipcd.yaml:2: listen: ") {
 		t.Errorf("said %v", err)
 	}
-}
-
-func FuzzParse(f *testing.F) {
-	f.Add([]byte("socket: /a\nstop_timeout: 10s\n"))
-	f.Add([]byte("a: &a [*a]\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		var c Config
-		if err := c.parse(text); err != nil && err.Error() == "" {
-			t.Error("an error without words")
-		}
-	})
+	c.Listen = "127.0.0.1:2" // as a flag would
+	if err := c.Check(); err == nil || !strings.HasPrefix(err.Error(), "listen: ") {
+		t.Errorf("said %v", err)
+	}
 }

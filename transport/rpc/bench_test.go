@@ -84,6 +84,20 @@ func (e *endless) Next(ctx context.Context) (broker.Deliveries, error) {
 	return d, ctx.Err()
 }
 
+// BenchmarkUnary measures a call that does nothing.
+func BenchmarkUnary(b *testing.B) {
+	h := serve(b, &fakeBroker{send: func(context.Context, broker.SendRequest) (queue.Stored, error) {
+		return queue.Stored{First: 1, Count: 1}, nil
+	}})
+	request := &ipcdv1.SendRequest{Queue: "/q", Messages: batch(1, 1).GetBatch().Messages}
+	b.ReportAllocs()
+	for range b.N {
+		if _, err := h.messages.Send(b.Context(), request); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkConsume measures the way of a message from the broker to a client over the unix socket.
 func BenchmarkConsume(b *testing.B) {
 	for _, perFrame := range []int{1, 64, 512} {

@@ -65,10 +65,12 @@ func (s messages) Consume(stream grpc.BidiStreamingServer[ipcdv1.ConsumeRequest,
 	if err != nil {
 		return onQueue(err, r.Queue)
 	}
+	callOf(ctx).on(r.Queue)
 	c := &consumption{Server: s.Server, stream: stream, caller: callerFrom(ctx), consume: r.Consume, receipts: open.Open.GetReceipts(), confirmations: newConfirmations()}
 	if c.consumer, err = s.broker.Consume(ctx, c.caller, r); err != nil {
 		return err
 	}
+	callOf(ctx).delivers(c.consumer.Outstanding)
 
 	var helpers sync.WaitGroup
 	out := make(chan outgoing, 1) // each may be as large as a message

@@ -19,7 +19,7 @@ import (
 
 type consumeClient = grpc.BidiStreamingClient[ipcdv1.ConsumeRequest, ipcdv1.ConsumeResponse]
 
-func consumeWith(c *fakeConsumer) func(broker.ConsumeRequest) (transport.Consumer, error) {
+func consumeWith(c transport.Consumer) func(broker.ConsumeRequest) (transport.Consumer, error) {
 	return func(broker.ConsumeRequest) (transport.Consumer, error) { return c, nil }
 }
 

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 
 	"google.golang.org/grpc/credentials"
@@ -11,50 +12,77 @@ import (
 	"github.com/ipcd/ipcd/internal/identity"
 )
 
-// peerCredentials let the kernel say who a caller is. A connection over a unix socket carries the
-// identity of SO_PEERCRED (unix(7)); over TCP nothing is known of the caller, who stays anonymous.
-type peerCredentials struct{}
+// peerCredentials find out who a caller is, once for each connection. Over a unix socket the kernel says so
+// (SO_PEERCRED, unix(7)); over TLS a certificate does; over plain TCP nothing is known of the caller, who stays anonymous.
+type peerCredentials struct {
+	server *Server
+	tls    *TLS // nil: no TLS
+}
 
-// callerInfo is a connection's identity, established once when it is accepted.
+// callerInfo is a connection's caller, as gRPC carries it along.
 type callerInfo struct {
 	credentials.CommonAuthInfo
-	caller identity.Identity
+	conn *connection
 }
 
 // AuthType names the way in which the caller was identified.
-func (i callerInfo) AuthType() string { return i.caller.Kind.String() }
+func (i callerInfo) AuthType() string { return i.conn.who.Kind.String() }
 
-func (peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	unixConn, ok := conn.(*net.UnixConn)
+// ServerHandshake identifies the caller. gRPC has set a deadline for it.
+func (p peerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, ok := raw.(*connection)
 	if !ok {
-		return conn, callerInfo{}, nil
+		return nil, nil, fmt.Errorf("a connection that was not accepted here: %T", raw)
 	}
-	caller, err := identity.FromUnixConn(unixConn)
-	if err != nil {
+	info := callerInfo{conn: conn}
+	info.SecurityLevel = credentials.PrivacyAndIntegrity // on a unix socket: it never leaves the host
+	if p.tls != nil {
+		secured, err := p.server.handshakeTLS(conn, p.tls)
+		if err != nil {
+			return nil, nil, err
+		}
+		return secured, info, nil
+	}
+	var who identity.Identity
+	if unixConn, ok := conn.Conn.(*net.UnixConn); ok {
+		var err error
+		if who, err = identity.FromUnixConn(unixConn); err != nil {
+			return nil, nil, err
+		}
+	} else {
+		info.SecurityLevel = credentials.NoSecurity
+	}
+	if err := p.server.conns.identify(conn, who, nil); err != nil {
+		p.server.logRefused(conn, err)
 		return nil, nil, err
 	}
-	info := callerInfo{caller: caller}
-	info.SecurityLevel = credentials.PrivacyAndIntegrity // it never leaves the host
 	return conn, info, nil
 }
 
+// ClientHandshake is not for servers.
 func (peerCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	return nil, nil, errors.New("peer credentials are for servers")
 }
 
-func (peerCredentials) Info() credentials.ProtocolInfo {
+// Info names the protocol.
+func (p peerCredentials) Info() credentials.ProtocolInfo {
+	if p.tls != nil {
+		return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+	}
 	return credentials.ProtocolInfo{SecurityProtocol: "peercred"}
 }
 
-func (c peerCredentials) Clone() credentials.TransportCredentials { return c }
+// Clone returns the credentials, which hold nothing that changes.
+func (p peerCredentials) Clone() credentials.TransportCredentials { return p }
 
+// OverrideServerName is not for servers.
 func (peerCredentials) OverrideServerName(string) error { return nil }
 
 // callerFrom returns on whose behalf a call is made; anonymous if nothing is known.
 func callerFrom(ctx context.Context) identity.Identity {
 	if p, ok := peer.FromContext(ctx); ok {
 		if info, ok := p.AuthInfo.(callerInfo); ok {
-			return info.caller
+			return info.conn.who
 		}
 	}
 	return identity.Identity{}

@@ -145,6 +145,8 @@ func newFakeConsumer() *fakeConsumer {
 
 func (c *fakeConsumer) Lease() time.Duration { return c.lease }
 
+func (c *fakeConsumer) Outstanding() uint64 { return 42 }
+
 func (c *fakeConsumer) Next(ctx context.Context) (broker.Deliveries, error) {
 	select {
 	case d := <-c.deliveries:

@@ -53,7 +53,7 @@ func serveOptions(t testing.TB, o Options) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcpListener, err := ListenTCP("127.0.0.1:0", true)
+	tcpListener, err := ListenTCP("127.0.0.1:0", true, false)
 	if err != nil {
 		t.Fatal(err)
 	}

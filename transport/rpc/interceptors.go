@@ -26,29 +26,34 @@ func (s *Server) guard(method string, f func() error) (err error) {
 	return f()
 }
 
-func (s *Server) interceptUnary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (response any, err error) {
-	err = s.guard(info.FullMethod, func() (err error) {
-		response, err = handle(ctx, request)
-		return err
-	})
+func (s *Server) interceptUnary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	callOf(ctx).onRequest(request)
+	response, err := handle(ctx, request)
 	if err != nil {
 		return nil, s.toStatus(info.FullMethod, err)
 	}
 	return response, nil
 }
 
-func (s *Server) interceptStream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+func (s *Server) interceptStream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+	ctx, call, err := s.begin(stream.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	defer func() { s.end(call, err) }()
 	if !strings.HasPrefix(info.FullMethod, "/ipcd.") {
 		// A watch of grpc.health.v1 would hold up a stop for ever.
-		ctx, cancel := context.WithCancel(stream.Context())
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(s.closing, cancel)()
-		err := s.guard(info.FullMethod, func() error { return handle(server, stoppable{stream, ctx}) })
+		err := s.guard(info.FullMethod, func() error { return handle(server, withContext{stream, ctx}) })
 		if e, ok := err.(*reason.Error); ok {
 			return statusOf(e).Err()
 		}
 		return err
 	}
+	stream = withContext{stream, ctx}
 	if !info.IsClientStream {
 		stream = oneRequest{stream}
 	}
@@ -67,16 +72,17 @@ func (s oneRequest) RecvMsg(m any) error {
 	case err != nil:
 		return recvError(s.Context(), err)
 	}
+	callOf(s.Context()).onRequest(m)
 	return nil
 }
 
-// stoppable is a stream whose context ends when the daemon stops.
-type stoppable struct {
+// withContext is a stream with another context.
+type withContext struct {
 	grpc.ServerStream
 	ctx context.Context
 }
 
-func (s stoppable) Context() context.Context { return s.ctx }
+func (s withContext) Context() context.Context { return s.ctx }
 
 // unknownMethod answers calls of methods that this version does not have.
 func (s *Server) unknownMethod(_ any, stream grpc.ServerStream) error {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,10 +16,14 @@ const socketPathBytes = 107
 
 // Address returns where l listens, as an address to dial with gRPC.
 func Address(l net.Listener) string {
-	if l.Addr().Network() == "unix" {
-		return "unix://" + l.Addr().String()
+	address := l.Addr().String()
+	switch {
+	case l.Addr().Network() != "unix":
+		return address
+	case strings.HasPrefix(address, "@"): // abstract, see unix(7)
+		return "unix-abstract:" + address[1:]
 	}
-	return l.Addr().String()
+	return "unix://" + address
 }
 
 // unixListener is a listening socket that knows its file.
@@ -134,38 +139,9 @@ func removeStale(path string) error {
 	return nil
 }
 
-// AddressError is a TCP address that is not allowed.
-type AddressError string
-
-func (e AddressError) Error() string { return string(e) }
-
-func refuse(address, why string) error {
-	return AddressError(fmt.Sprintf("--listen %s: %s; without TLS, ipcd serves TCP on loopback only (such as 127.0.0.1:7475 or [::1]:7475), "+
-		"and only with --insecure, for every process of the host", address, why))
-}
-
-// ListenTCP listens at address, which must be of the loopback interface: on TCP nobody is identified
-// and nothing is encrypted. insecure says that this is understood. An address that is not allowed is an
-// AddressError.
-func ListenTCP(address string, insecure bool) (net.Listener, error) {
-	if !insecure {
-		return nil, refuse(address, "--insecure is missing")
-	}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, refuse(address, err.Error())
-	}
-	resolved, err := net.ResolveTCPAddr("tcp", address)
-	if err != nil {
-		return nil, refuse(address, err.Error())
-	}
-	// An empty host would be every interface.
-	if host == "" || !resolved.IP.IsLoopback() {
-		return nil, refuse(address, "not a loopback address")
-	}
-	l, err := net.ListenTCP("tcp", resolved)
-	if err != nil {
-		return nil, fmt.Errorf("--listen %s: %w", address, err)
-	}
-	return l, nil
+// AdoptUnix takes over a listening socket of the service manager. Its file, owner and mode stay as that made them, and
+// it is never removed: the next daemon is given the same one.
+func AdoptUnix(l *net.UnixListener) net.Listener {
+	l.SetUnlinkOnClose(false)
+	return l
 }

@@ -140,7 +140,7 @@ func TestOneOfManyListenersWins(t *testing.T) {
 
 func TestTCPIsForLoopbackOnly(t *testing.T) {
 	for _, address := range []string{"", "7475", ":7475", "0.0.0.0:0", "[::]:0", "192.0.2.1:0", "127.0.0.1", "127.0.0.1:nonsense"} {
-		l, err := ListenTCP(address, true)
+		l, err := ListenTCP(address, true, false)
 		if err == nil {
 			l.Close()
 			t.Errorf("%q was taken", address)
@@ -151,11 +151,11 @@ func TestTCPIsForLoopbackOnly(t *testing.T) {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
-	if _, err := ListenTCP("127.0.0.1:0", false); err == nil || !strings.Contains(err.Error(), "--insecure is missing") {
+	if _, err := ListenTCP("127.0.0.1:0", false, false); err == nil || !strings.Contains(err.Error(), "--insecure is missing") {
 		t.Errorf("without insecure: %v", err)
 	}
 	for _, address := range []string{"127.0.0.1:0", "localhost:0"} {
-		l, err := ListenTCP(address, true)
+		l, err := ListenTCP(address, true, false)
 		if err != nil {
 			t.Errorf("%s: %v", address, err)
 			continue

@@ -51,6 +51,7 @@ func (s ringService) publish(ctx context.Context, stream grpc.BidiStreamingServe
 			return reason.Invalid("ring", "the stream's first request names no ring: it must")
 		case name == "":
 			name = r.Ring
+			callOf(ctx).on(name)
 		case r.Ring != "" && r.Ring != name:
 			return reason.Invalid("ring", "the ring %.220q: a stream is for one ring; open another", r.Ring).On(name)
 		}

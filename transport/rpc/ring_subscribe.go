@@ -37,6 +37,9 @@ func (s ringService) Subscribe(r *ipcdv1.SubscribeRequest, stream grpc.ServerStr
 	subscription, err := s.rings.Subscribe(ctx, callerFrom(ctx), r.Ring, options)
 	if err == nil {
 		defer subscription.Close()
+		if member, ok := subscription.(interface{ ID() uint64 }); ok {
+			callOf(ctx).reads(member.ID())
+		}
 		err = s.deliver(ctx, subscription, &ringFrames{stream: stream, ring: r.Ring})
 	}
 	if errors.Is(err, context.Canceled) && s.stopping.Err() != nil && stream.Context().Err() == nil {

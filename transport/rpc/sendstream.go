@@ -53,6 +53,7 @@ func (s messages) SendStream(stream grpc.BidiStreamingServer[ipcdv1.SendStreamRe
 	if !ok {
 		return firstFrame(request.Kind)
 	}
+	callOf(ctx).on(open.Open.GetQueue())
 
 	decided := make(chan decision, resultsUndurable)
 	ready := make(chan *ipcdv1.BatchResult, resultsReady)

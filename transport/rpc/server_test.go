@@ -50,7 +50,7 @@ func whoAmI(target string) {
 		panic(err)
 	}
 	c := info.Caller
-	fmt.Println(c.Kind, c.Uid, c.Gid, c.Groups, int(c.Pid) == os.Getpid())
+	fmt.Println(c.Kind, c.GetUid(), c.GetGid(), c.Groups, int(c.Pid) == os.Getpid())
 }
 
 func TestInfoTellsWhoServesAndWhoCalls(t *testing.T) {
@@ -65,14 +65,14 @@ func TestInfoTellsWhoServesAndWhoCalls(t *testing.T) {
 	if want := []string{"unix://" + h.socket, h.tcp.Target()}; !slices.Equal(info.Addresses, want) {
 		t.Errorf("addresses %q, want %q", info.Addresses, want)
 	}
-	if c := info.Caller; c.Kind != "unix" || int(c.Uid) != os.Getuid() || int(c.Gid) != os.Getgid() || int(c.Pid) != os.Getpid() {
+	if c := info.Caller; c.Kind != "unix" || int(c.GetUid()) != os.Getuid() || int(c.GetGid()) != os.Getgid() || int(c.Pid) != os.Getpid() {
 		t.Errorf("caller over the unix socket: %v", c)
 	}
 	info, err = ipcdv1.NewSystemServiceClient(h.tcp).GetInfo(t.Context(), &ipcdv1.GetInfoRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := info.Caller; c.Kind != "anonymous" || c.Uid != 0 || c.Pid != 0 {
+	if c := info.Caller; c.Kind != "anonymous" || c.Uid != nil || c.Gid != nil || c.Admin || c.Pid != 0 {
 		t.Errorf("caller over TCP: %v, want anonymous", c)
 	}
 }

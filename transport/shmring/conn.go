@@ -19,7 +19,7 @@ import (
 // errHungUp is why a connection ends when the peer closed it.
 var errHungUp = errors.New("the connection was closed")
 
-// conn is one connection. Everything but its context belongs to the goroutine handle.
+// conn is one connection. Everything but its context and doing belongs to the goroutine handle.
 type conn struct {
 	server *Server
 	sock   *net.UnixConn
@@ -33,6 +33,7 @@ type conn struct {
 	readEnd  chan struct{} // closed when read has returned
 	files    int           // descriptors that were sent and, for all we know, not taken
 	adopted  bool          // it came with ADOPT
+	doing    doing
 }
 
 // request is what read hands to handle.
@@ -42,9 +43,14 @@ type request struct {
 	err    error    // instead of a packet
 }
 
-func newConn(s *Server, sock *net.UnixConn, id identity.Identity, pidfd *os.File) *conn {
+func (s *Server) newConn(sock *net.UnixConn, id identity.Identity, pidfd *os.File) *conn {
 	c := &conn{server: s, sock: sock, id: id, pidfd: pidfd, requests: make(chan request), readEnd: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(s.stopping)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastConn++
+	c.doing.id, c.doing.connected = s.lastConn, time.Now()
+	s.conns[c] = struct{}{}
 	return c
 }
 
@@ -104,7 +110,10 @@ func (c *conn) handle() {
 	case <-c.readEnd:
 	case <-c.server.stopping.Done():
 	}
-	c.server.charges.dismiss(c.id.UID)
+	c.server.mu.Lock()
+	delete(c.server.conns, c)
+	c.server.mu.Unlock()
+	c.server.dismiss(c.id)
 }
 
 // linger waits until the peer has taken the descriptors that were sent to it, or has closed its end. Until
@@ -153,6 +162,7 @@ func (c *conn) next(timeout time.Duration, over <-chan struct{}, what string) (r
 		if r.err != nil {
 			return request{}, r.err
 		}
+		c.doing.served()
 		return r, nil
 	case <-c.ctx.Done():
 		return request{}, context.Cause(c.ctx)

@@ -192,6 +192,8 @@ func (m *fakeMember) Epoch() uint64       { return 10 }
 func (m *fakeMember) Own() *os.File       { return m.own }
 func (m *fakeMember) Page() *os.File      { return m.page }
 
+func (m *fakeMember) Behind() uint64 { return 100 + m.id }
+
 func (m *fakeMember) Gone() <-chan struct{} { return m.gone }
 
 // Members lists all live members and the others, in the order of their ids.

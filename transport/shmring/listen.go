@@ -19,7 +19,7 @@ const socketPathBytes = 107
 type Listener struct {
 	socket *net.UnixListener
 	path   string
-	file   os.FileInfo // of the socket, to tell whether the name is still ours
+	file   os.FileInfo // of the socket, to tell whether the name is still ours; nil: it is the service manager's
 }
 
 // Path returns where it listens.
@@ -27,10 +27,16 @@ func (l *Listener) Path() string { return l.path }
 
 // Close removes the name, if it is still ours, and stops listening.
 func (l *Listener) Close() error {
-	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
+	if now, err := os.Lstat(l.path); l.file != nil && err == nil && os.SameFile(now, l.file) {
 		os.Remove(l.path)
 	}
 	return l.socket.Close()
+}
+
+// Adopt takes over a seqpacket socket at which the service manager listens. Its name and mode stay the manager's.
+func Adopt(socket *net.UnixListener) *Listener {
+	socket.SetUnlinkOnClose(false)
+	return &Listener{socket: socket, path: socket.Addr().String()}
 }
 
 // Listen listens at path, an absolute path. The directory is made if it is missing. A socket that a dead

@@ -38,6 +38,8 @@ type Member interface {
 	// Members lists the others. Entries for which sent says false have File set, and the files are those
 	// of these entries, in their order; the caller closes them. Not called after Leave.
 	Members(sent func(id uint64) bool) (attach.Members, []*os.File, error)
+	// Behind is how many messages a consumer has not read yet; 0 for a producer. Any goroutine may call it, at any time.
+	Behind() uint64
 	// Gone is closed when the ring was deleted or access was withdrawn. Members then says which.
 	Gone() <-chan struct{}
 	// Leave ends the membership.

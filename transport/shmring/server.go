@@ -13,6 +13,7 @@ import (
 	"github.com/ipcd/ipcd/internal/attach"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -22,12 +23,14 @@ var errStopping = errors.New("the daemon is stopping")
 // Options is what a Server needs.
 type Options struct {
 	Rings  Rings
+	Quotas *quota.Table // connections are charged there too; nil: to nobody
 	Logger *zap.Logger
 }
 
 // Server serves attach.sock.
 type Server struct {
 	rings   Rings
+	quotas  *quota.Table // nil: there are none
 	log     *zap.Logger
 	times   times
 	charges *charges
@@ -37,8 +40,10 @@ type Server struct {
 	serving  sync.WaitGroup // accept, and handle and watch of every connection
 	readers  sync.WaitGroup // read of every connection
 
-	mu       sync.Mutex
-	listener *Listener // guarded by mu; nil before Serve
+	mu       sync.Mutex         // guards what follows
+	listener *Listener          // nil before Serve
+	conns    map[*conn]struct{} // that are open
+	lastConn uint64             // the highest id that a connection has had
 }
 
 // times are how long the server waits.
@@ -52,7 +57,7 @@ type times struct {
 // New returns a Server that serves nothing yet.
 func New(o Options) *Server {
 	s := &Server{
-		rings: o.Rings, log: o.Logger,
+		rings: o.Rings, quotas: o.Quotas, log: o.Logger, conns: map[*conn]struct{}{},
 		times: times{
 			hello: limits.AttachHelloTimeout, ready: limits.AttachReadyTimeout, got: limits.AttachGotTimeout,
 			readers: time.Second, backoff: time.Second, linger: time.Second,
@@ -149,6 +154,11 @@ func (s *Server) serve(sock *net.UnixConn) {
 		s.turnAway(sock, reason.New(reason.QuotaExceeded, "uid %d has %d connections to the attach socket, the most that it may have; close some", id.UID, s.charges.connsPerUID))
 		return
 	}
+	if err := s.takeQuota(id); err != nil {
+		s.turnAway(sock, s.explain(err))
+		s.charges.dismiss(id.UID)
+		return
+	}
 	pidfd, err := openProcess(sock, id.PID)
 	if err != nil {
 		if !errors.Is(err, errDead) {
@@ -157,15 +167,31 @@ func (s *Server) serve(sock *net.UnixConn) {
 		} else {
 			sock.Close()
 		}
-		s.charges.dismiss(id.UID)
+		s.dismiss(id)
 		return
 	}
-	c := newConn(s, sock, id, pidfd)
+	c := s.newConn(sock, id, pidfd)
 	s.readers.Go(c.read)
 	if pidfd != nil {
 		s.serving.Go(c.watch)
 	}
 	s.serving.Go(c.handle)
+}
+
+// takeQuota charges a connection to whose it is.
+func (s *Server) takeQuota(id identity.Identity) error {
+	if s.quotas == nil {
+		return nil
+	}
+	return s.quotas.Take(id.Principal(), quota.Connections, 1)
+}
+
+// dismiss takes all charges for a connection back.
+func (s *Server) dismiss(id identity.Identity) {
+	s.charges.dismiss(id.UID)
+	if s.quotas != nil {
+		s.quotas.Give(id.Principal(), quota.Connections, 1)
+	}
 }
 
 // turnAway answers before anything was asked.
@@ -178,7 +204,7 @@ func (s *Server) turnAway(sock *net.UnixConn, e *reason.Error) {
 // bid sends the last word on a connection. It is a courtesy: whoever does not take replies is not waited
 // for. On a new socket nothing makes a packet wait.
 func bid(sock *net.UnixConn, e attach.ErrorReply) {
-	sock.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	sock.SetWriteDeadline(time.Now().Add(time.Second))
 	_ = attach.Send(sock, e)
 }
 

@@ -21,6 +21,7 @@ func (c *conn) talk() error {
 		return err
 	}
 	err = c.serveMember(member)
+	c.doing.left()
 	if errors.Is(err, errStopping) {
 		return err // it goes on, and comes back
 	}
@@ -40,11 +41,19 @@ func (c *conn) join() (Member, error) {
 	}
 	switch p := r.packet.(type) {
 	case attach.Attach:
-		return c.attach(p)
+		m, err := c.attach(p)
+		if err == nil {
+			c.doing.joined(m, p.Role, p.Name)
+		}
+		return m, err
 	case attach.Adopt:
 		defer r.memory.Close()
 		c.adopted = true
-		return c.server.rings.Adopt(c.ctx, c.id, p, r.memory)
+		m, err := c.server.rings.Adopt(c.ctx, c.id, p, r.memory)
+		if err == nil {
+			c.doing.joined(m, p.Role, p.Name)
+		}
+		return m, err
 	}
 	return nil, attach.ProtocolError(r.packet.Kind().String() + " from somebody who is not attached; the first request is ATTACH or ADOPT")
 }

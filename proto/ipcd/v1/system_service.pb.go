@@ -78,9 +78,12 @@ type GetInfoResponse struct {
 	GoVersion string   `protobuf:"bytes,11,opt,name=go_version,json=goVersion,proto3" json:"go_version,omitempty"`
 	Storage   *Storage `protobuf:"bytes,12,opt,name=storage,proto3" json:"storage,omitempty"`
 	// The socket at which programs on the host attach to rings. Empty: there is none.
-	AttachSocket  string `protobuf:"bytes,13,opt,name=attach_socket,json=attachSocket,proto3" json:"attach_socket,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AttachSocket string `protobuf:"bytes,13,opt,name=attach_socket,json=attachSocket,proto3" json:"attach_socket,omitempty"`
+	Rings        uint64 `protobuf:"varint,14,opt,name=rings,proto3" json:"rings,omitempty"`
+	// Of all rings' members.
+	RingMemoryBytes uint64 `protobuf:"varint,15,opt,name=ring_memory_bytes,json=ringMemoryBytes,proto3" json:"ring_memory_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetInfoResponse) Reset() {
@@ -202,6 +205,20 @@ func (x *GetInfoResponse) GetAttachSocket() string {
 		return x.AttachSocket
 	}
 	return ""
+}
+
+func (x *GetInfoResponse) GetRings() uint64 {
+	if x != nil {
+		return x.Rings
+	}
+	return 0
+}
+
+func (x *GetInfoResponse) GetRingMemoryBytes() uint64 {
+	if x != nil {
+		return x.RingMemoryBytes
+	}
+	return 0
 }
 
 // Storage is how the journal fares.
@@ -352,12 +369,17 @@ func (x *Storage) GetDamagedQueues() []string {
 // Caller is an identity as the daemon established it.
 type Caller struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "unix" or "anonymous".
-	Kind          string   `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Uid           uint32   `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid           uint32   `protobuf:"varint,3,opt,name=gid,proto3" json:"gid,omitempty"`
-	Groups        []uint32 `protobuf:"varint,4,rep,packed,name=groups,proto3" json:"groups,omitempty"`
-	Pid           int32    `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
+	// "unix", "certificate" or "anonymous".
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Of a certificate: those of the user as whom it acts, if there is one.
+	Uid    *uint32  `protobuf:"varint,2,opt,name=uid,proto3,oneof" json:"uid,omitempty"`
+	Gid    *uint32  `protobuf:"varint,3,opt,name=gid,proto3,oneof" json:"gid,omitempty"`
+	Groups []uint32 `protobuf:"varint,4,rep,packed,name=groups,proto3" json:"groups,omitempty"`
+	Pid    int32    `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
+	// Of a certificate: its SPIFFE ID, else its subject.
+	Name string `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
+	// It may do everything.
+	Admin         bool `protobuf:"varint,7,opt,name=admin,proto3" json:"admin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -400,15 +422,15 @@ func (x *Caller) GetKind() string {
 }
 
 func (x *Caller) GetUid() uint32 {
-	if x != nil {
-		return x.Uid
+	if x != nil && x.Uid != nil {
+		return *x.Uid
 	}
 	return 0
 }
 
 func (x *Caller) GetGid() uint32 {
-	if x != nil {
-		return x.Gid
+	if x != nil && x.Gid != nil {
+		return *x.Gid
 	}
 	return 0
 }
@@ -425,6 +447,20 @@ func (x *Caller) GetPid() int32 {
 		return x.Pid
 	}
 	return 0
+}
+
+func (x *Caller) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Caller) GetAdmin() bool {
+	if x != nil {
+		return x.Admin
+	}
+	return false
 }
 
 type BackupRequest struct {
@@ -525,12 +561,853 @@ func (x *BackupResponse) GetTotalBytes() int64 {
 	return 0
 }
 
+type ReloadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadRequest) Reset() {
+	*x = ReloadRequest{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadRequest) ProtoMessage() {}
+
+func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
+func (*ReloadRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{6}
+}
+
+type ReloadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Keys whose new values are in force, and queues and rings that were made or changed.
+	Applied []string `protobuf:"bytes,1,rep,name=applied,proto3" json:"applied,omitempty"`
+	// Keys whose new values count from the next start on.
+	NeedRestart []string `protobuf:"bytes,2,rep,name=need_restart,json=needRestart,proto3" json:"need_restart,omitempty"`
+	// Declarations of queues and rings that could not be applied, with the reason.
+	Refused       []string `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadResponse) Reset() {
+	*x = ReloadResponse{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadResponse) ProtoMessage() {}
+
+func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
+func (*ReloadResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ReloadResponse) GetApplied() []string {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
+func (x *ReloadResponse) GetNeedRestart() []string {
+	if x != nil {
+		return x.NeedRestart
+	}
+	return nil
+}
+
+func (x *ReloadResponse) GetRefused() []string {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+type GetMetricsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMetricsRequest) Reset() {
+	*x = GetMetricsRequest{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMetricsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMetricsRequest) ProtoMessage() {}
+
+func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
+func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{8}
+}
+
+type GetMetricsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the text format of Prometheus, version 0.0.4.
+	Text          []byte `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMetricsResponse) Reset() {
+	*x = GetMetricsResponse{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMetricsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMetricsResponse) ProtoMessage() {}
+
+func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMetricsResponse.ProtoReflect.Descriptor instead.
+func (*GetMetricsResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetMetricsResponse) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+type ListClientsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListClientsRequest) Reset() {
+	*x = ListClientsRequest{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListClientsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListClientsRequest) ProtoMessage() {}
+
+func (x *ListClientsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListClientsRequest.ProtoReflect.Descriptor instead.
+func (*ListClientsRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{10}
+}
+
+type ListClientsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Client        *ClientConnection      `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListClientsResponse) Reset() {
+	*x = ListClientsResponse{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListClientsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListClientsResponse) ProtoMessage() {}
+
+func (x *ListClientsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListClientsResponse.ProtoReflect.Descriptor instead.
+func (*ListClientsResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListClientsResponse) GetClient() *ClientConnection {
+	if x != nil {
+		return x.Client
+	}
+	return nil
+}
+
+// ClientConnection is a connection to the daemon.
+type ClientConnection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Never used for another connection of this door and run of the daemon.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// "unix", "tcp" or "attach".
+	Door   string  `protobuf:"bytes,2,opt,name=door,proto3" json:"door,omitempty"`
+	Caller *Caller `protobuf:"bytes,3,opt,name=caller,proto3" json:"caller,omitempty"`
+	// The name of the caller's process (proc_pid_comm(5)), where the daemon can see it.
+	Command string `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
+	// Of a TCP peer.
+	RemoteAddress string                 `protobuf:"bytes,5,opt,name=remote_address,json=remoteAddress,proto3" json:"remote_address,omitempty"`
+	ConnectTime   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
+	// Calls under way that name a queue or ring, and what is attached to rings.
+	Uses []*ClientUse `protobuf:"bytes,7,rep,name=uses,proto3" json:"uses,omitempty"`
+	// Calls under way, unnamed ones included.
+	Calls uint32 `protobuf:"varint,8,opt,name=calls,proto3" json:"calls,omitempty"`
+	// Calls that have ended.
+	CallsTotal    uint64 `protobuf:"varint,9,opt,name=calls_total,json=callsTotal,proto3" json:"calls_total,omitempty"`
+	UserAgent     string `protobuf:"bytes,10,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientConnection) Reset() {
+	*x = ClientConnection{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientConnection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientConnection) ProtoMessage() {}
+
+func (x *ClientConnection) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientConnection.ProtoReflect.Descriptor instead.
+func (*ClientConnection) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ClientConnection) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ClientConnection) GetDoor() string {
+	if x != nil {
+		return x.Door
+	}
+	return ""
+}
+
+func (x *ClientConnection) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+func (x *ClientConnection) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+func (x *ClientConnection) GetRemoteAddress() string {
+	if x != nil {
+		return x.RemoteAddress
+	}
+	return ""
+}
+
+func (x *ClientConnection) GetConnectTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConnectTime
+	}
+	return nil
+}
+
+func (x *ClientConnection) GetUses() []*ClientUse {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+func (x *ClientConnection) GetCalls() uint32 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *ClientConnection) GetCallsTotal() uint64 {
+	if x != nil {
+		return x.CallsTotal
+	}
+	return 0
+}
+
+func (x *ClientConnection) GetUserAgent() string {
+	if x != nil {
+		return x.UserAgent
+	}
+	return ""
+}
+
+// ClientUse is what a connection does with a queue or ring.
+type ClientUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The method, such as "Consume" or "Receive"; of attached members "produce" or "consume".
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// The queue or ring.
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// Delivered and not settled yet.
+	Outstanding uint64 `protobuf:"varint,4,opt,name=outstanding,proto3" json:"outstanding,omitempty"`
+	// What waits: ready messages of the queue, or messages of the ring that were not read yet.
+	Behind        uint64 `protobuf:"varint,5,opt,name=behind,proto3" json:"behind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientUse) Reset() {
+	*x = ClientUse{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientUse) ProtoMessage() {}
+
+func (x *ClientUse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientUse.ProtoReflect.Descriptor instead.
+func (*ClientUse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ClientUse) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *ClientUse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClientUse) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ClientUse) GetOutstanding() uint64 {
+	if x != nil {
+		return x.Outstanding
+	}
+	return 0
+}
+
+func (x *ClientUse) GetBehind() uint64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
+// Principal is whom something is charged to.
+type Principal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Principal_Uid
+	//	*Principal_Certificate
+	//	*Principal_Anonymous
+	Kind          isPrincipal_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Principal) Reset() {
+	*x = Principal{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Principal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Principal) ProtoMessage() {}
+
+func (x *Principal) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Principal.ProtoReflect.Descriptor instead.
+func (*Principal) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Principal) GetKind() isPrincipal_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Principal) GetUid() uint32 {
+	if x != nil {
+		if x, ok := x.Kind.(*Principal_Uid); ok {
+			return x.Uid
+		}
+	}
+	return 0
+}
+
+func (x *Principal) GetCertificate() string {
+	if x != nil {
+		if x, ok := x.Kind.(*Principal_Certificate); ok {
+			return x.Certificate
+		}
+	}
+	return ""
+}
+
+func (x *Principal) GetAnonymous() bool {
+	if x != nil {
+		if x, ok := x.Kind.(*Principal_Anonymous); ok {
+			return x.Anonymous
+		}
+	}
+	return false
+}
+
+type isPrincipal_Kind interface {
+	isPrincipal_Kind()
+}
+
+type Principal_Uid struct {
+	Uid uint32 `protobuf:"varint,1,opt,name=uid,proto3,oneof"`
+}
+
+type Principal_Certificate struct {
+	// A certificate that acts as no user: its SPIFFE ID, else its subject.
+	Certificate string `protobuf:"bytes,2,opt,name=certificate,proto3,oneof"`
+}
+
+type Principal_Anonymous struct {
+	// All anonymous callers together.
+	Anonymous bool `protobuf:"varint,3,opt,name=anonymous,proto3,oneof"`
+}
+
+func (*Principal_Uid) isPrincipal_Kind() {}
+
+func (*Principal_Certificate) isPrincipal_Kind() {}
+
+func (*Principal_Anonymous) isPrincipal_Kind() {}
+
+// Quota is what a principal uses of one resource, and may use.
+type Quota struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "queues", "rings", "queued_bytes", "connections", "streams" or "receivers".
+	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	Used     int64  `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
+	// Unset: no limit.
+	Limit *int64 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// "set" (by SetQuota), "config" (by name), "default" or "exempt" (root and the daemon's user).
+	Source        string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quota) Reset() {
+	*x = Quota{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quota) ProtoMessage() {}
+
+func (x *Quota) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quota.ProtoReflect.Descriptor instead.
+func (*Quota) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Quota) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *Quota) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Quota) GetLimit() int64 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *Quota) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+type ListQuotasRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQuotasRequest) Reset() {
+	*x = ListQuotasRequest{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQuotasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQuotasRequest) ProtoMessage() {}
+
+func (x *ListQuotasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQuotasRequest.ProtoReflect.Descriptor instead.
+func (*ListQuotasRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{16}
+}
+
+type ListQuotasResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Principal     *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	Quotas        []*Quota               `protobuf:"bytes,2,rep,name=quotas,proto3" json:"quotas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQuotasResponse) Reset() {
+	*x = ListQuotasResponse{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQuotasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQuotasResponse) ProtoMessage() {}
+
+func (x *ListQuotasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQuotasResponse.ProtoReflect.Descriptor instead.
+func (*ListQuotasResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListQuotasResponse) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *ListQuotasResponse) GetQuotas() []*Quota {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
+type SetQuotaRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Principal *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	// What to change, by resource. What is not named stays.
+	Limits map[string]int64 `protobuf:"bytes,2,rep,name=limits,proto3" json:"limits,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Resources without limit.
+	Unlimited []string `protobuf:"bytes,3,rep,name=unlimited,proto3" json:"unlimited,omitempty"`
+	// Resources for which what was set is forgotten, so that the configuration counts again.
+	Reset_        []string `protobuf:"bytes,4,rep,name=reset,proto3" json:"reset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetQuotaRequest) Reset() {
+	*x = SetQuotaRequest{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetQuotaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetQuotaRequest) ProtoMessage() {}
+
+func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetQuotaRequest.ProtoReflect.Descriptor instead.
+func (*SetQuotaRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SetQuotaRequest) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *SetQuotaRequest) GetLimits() map[string]int64 {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *SetQuotaRequest) GetUnlimited() []string {
+	if x != nil {
+		return x.Unlimited
+	}
+	return nil
+}
+
+func (x *SetQuotaRequest) GetReset_() []string {
+	if x != nil {
+		return x.Reset_
+	}
+	return nil
+}
+
+type SetQuotaResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Quotas        []*Quota               `protobuf:"bytes,1,rep,name=quotas,proto3" json:"quotas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetQuotaResponse) Reset() {
+	*x = SetQuotaResponse{}
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetQuotaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetQuotaResponse) ProtoMessage() {}
+
+func (x *SetQuotaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_system_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetQuotaResponse.ProtoReflect.Descriptor instead.
+func (*SetQuotaResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_system_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SetQuotaResponse) GetQuotas() []*Quota {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
 var File_ipcd_v1_system_service_proto protoreflect.FileDescriptor
 
 const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1cipcd/v1/system_service.proto\x12\aipcd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xb2\x03\n" +
+	"\x0eGetInfoRequest\"\xf4\x03\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x10\n" +
@@ -547,7 +1424,9 @@ const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"\n" +
 	"go_version\x18\v \x01(\tR\tgoVersion\x12*\n" +
 	"\astorage\x18\f \x01(\v2\x10.ipcd.v1.StorageR\astorage\x12#\n" +
-	"\rattach_socket\x18\r \x01(\tR\fattachSocket\"\xbb\x03\n" +
+	"\rattach_socket\x18\r \x01(\tR\fattachSocket\x12\x14\n" +
+	"\x05rings\x18\x0e \x01(\x04R\x05rings\x12*\n" +
+	"\x11ring_memory_bytes\x18\x0f \x01(\x04R\x0fringMemoryBytes\"\xbb\x03\n" +
 	"\aStorage\x12\x18\n" +
 	"\adurable\x18\x01 \x01(\bR\adurable\x12\x1a\n" +
 	"\bsegments\x18\x02 \x01(\rR\bsegments\x12\x1d\n" +
@@ -564,23 +1443,90 @@ const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"\x04full\x18\n" +
 	" \x01(\bR\x04full\x12\x18\n" +
 	"\adamaged\x18\v \x01(\rR\adamaged\x12%\n" +
-	"\x0edamaged_queues\x18\f \x03(\tR\rdamagedQueues\"j\n" +
+	"\x0edamaged_queues\x18\f \x03(\tR\rdamagedQueues\"\xae\x01\n" +
 	"\x06Caller\x12\x12\n" +
-	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
-	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
-	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x16\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x15\n" +
+	"\x03uid\x18\x02 \x01(\rH\x00R\x03uid\x88\x01\x01\x12\x15\n" +
+	"\x03gid\x18\x03 \x01(\rH\x01R\x03gid\x88\x01\x01\x12\x16\n" +
 	"\x06groups\x18\x04 \x03(\rR\x06groups\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\x05R\x03pid\"\x0f\n" +
+	"\x03pid\x18\x05 \x01(\x05R\x03pid\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12\x14\n" +
+	"\x05admin\x18\a \x01(\bR\x05adminB\x06\n" +
+	"\x04_uidB\x06\n" +
+	"\x04_gid\"\x0f\n" +
 	"\rBackupRequest\"d\n" +
 	"\x0eBackupResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1d\n" +
 	"\n" +
 	"done_bytes\x18\x02 \x01(\x03R\tdoneBytes\x12\x1f\n" +
 	"\vtotal_bytes\x18\x03 \x01(\x03R\n" +
-	"totalBytes2\x8a\x01\n" +
+	"totalBytes\"\x0f\n" +
+	"\rReloadRequest\"g\n" +
+	"\x0eReloadResponse\x12\x18\n" +
+	"\aapplied\x18\x01 \x03(\tR\aapplied\x12!\n" +
+	"\fneed_restart\x18\x02 \x03(\tR\vneedRestart\x12\x18\n" +
+	"\arefused\x18\x03 \x03(\tR\arefused\"\x13\n" +
+	"\x11GetMetricsRequest\"(\n" +
+	"\x12GetMetricsResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\"\x14\n" +
+	"\x12ListClientsRequest\"H\n" +
+	"\x13ListClientsResponse\x121\n" +
+	"\x06client\x18\x01 \x01(\v2\x19.ipcd.v1.ClientConnectionR\x06client\"\xdd\x02\n" +
+	"\x10ClientConnection\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04door\x18\x02 \x01(\tR\x04door\x12'\n" +
+	"\x06caller\x18\x03 \x01(\v2\x0f.ipcd.v1.CallerR\x06caller\x12\x18\n" +
+	"\acommand\x18\x04 \x01(\tR\acommand\x12%\n" +
+	"\x0eremote_address\x18\x05 \x01(\tR\rremoteAddress\x12=\n" +
+	"\fconnect_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vconnectTime\x12&\n" +
+	"\x04uses\x18\a \x03(\v2\x12.ipcd.v1.ClientUseR\x04uses\x12\x14\n" +
+	"\x05calls\x18\b \x01(\rR\x05calls\x12\x1f\n" +
+	"\vcalls_total\x18\t \x01(\x04R\n" +
+	"callsTotal\x12\x1d\n" +
+	"\n" +
+	"user_agent\x18\n" +
+	" \x01(\tR\tuserAgent\"\xa3\x01\n" +
+	"\tClientUse\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12 \n" +
+	"\voutstanding\x18\x04 \x01(\x04R\voutstanding\x12\x16\n" +
+	"\x06behind\x18\x05 \x01(\x04R\x06behind\"k\n" +
+	"\tPrincipal\x12\x12\n" +
+	"\x03uid\x18\x01 \x01(\rH\x00R\x03uid\x12\"\n" +
+	"\vcertificate\x18\x02 \x01(\tH\x00R\vcertificate\x12\x1e\n" +
+	"\tanonymous\x18\x03 \x01(\bH\x00R\tanonymousB\x06\n" +
+	"\x04kind\"t\n" +
+	"\x05Quota\x12\x1a\n" +
+	"\bresource\x18\x01 \x01(\tR\bresource\x12\x12\n" +
+	"\x04used\x18\x02 \x01(\x03R\x04used\x12\x19\n" +
+	"\x05limit\x18\x03 \x01(\x03H\x00R\x05limit\x88\x01\x01\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\tR\x06sourceB\b\n" +
+	"\x06_limit\"\x13\n" +
+	"\x11ListQuotasRequest\"n\n" +
+	"\x12ListQuotasResponse\x120\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x12.ipcd.v1.PrincipalR\tprincipal\x12&\n" +
+	"\x06quotas\x18\x02 \x03(\v2\x0e.ipcd.v1.QuotaR\x06quotas\"\xf0\x01\n" +
+	"\x0fSetQuotaRequest\x120\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x12.ipcd.v1.PrincipalR\tprincipal\x12<\n" +
+	"\x06limits\x18\x02 \x03(\v2$.ipcd.v1.SetQuotaRequest.LimitsEntryR\x06limits\x12\x1c\n" +
+	"\tunlimited\x18\x03 \x03(\tR\tunlimited\x12\x14\n" +
+	"\x05reset\x18\x04 \x03(\tR\x05reset\x1a9\n" +
+	"\vLimitsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\":\n" +
+	"\x10SetQuotaResponse\x12&\n" +
+	"\x06quotas\x18\x01 \x03(\v2\x0e.ipcd.v1.QuotaR\x06quotas2\xe2\x03\n" +
 	"\rSystemService\x12<\n" +
 	"\aGetInfo\x12\x17.ipcd.v1.GetInfoRequest\x1a\x18.ipcd.v1.GetInfoResponse\x12;\n" +
-	"\x06Backup\x12\x16.ipcd.v1.BackupRequest\x1a\x17.ipcd.v1.BackupResponse0\x01B+Z)github.com/ipcd/ipcd/proto/ipcd/v1;ipcdv1b\x06proto3"
+	"\x06Backup\x12\x16.ipcd.v1.BackupRequest\x1a\x17.ipcd.v1.BackupResponse0\x01\x129\n" +
+	"\x06Reload\x12\x16.ipcd.v1.ReloadRequest\x1a\x17.ipcd.v1.ReloadResponse\x12E\n" +
+	"\n" +
+	"GetMetrics\x12\x1a.ipcd.v1.GetMetricsRequest\x1a\x1b.ipcd.v1.GetMetricsResponse\x12J\n" +
+	"\vListClients\x12\x1b.ipcd.v1.ListClientsRequest\x1a\x1c.ipcd.v1.ListClientsResponse0\x01\x12G\n" +
+	"\n" +
+	"ListQuotas\x12\x1a.ipcd.v1.ListQuotasRequest\x1a\x1b.ipcd.v1.ListQuotasResponse0\x01\x12?\n" +
+	"\bSetQuota\x12\x18.ipcd.v1.SetQuotaRequest\x1a\x19.ipcd.v1.SetQuotaResponseB+Z)github.com/ipcd/ipcd/proto/ipcd/v1;ipcdv1b\x06proto3"
 
 var (
 	file_ipcd_v1_system_service_proto_rawDescOnce sync.Once
@@ -594,7 +1540,7 @@ func file_ipcd_v1_system_service_proto_rawDescGZIP() []byte {
 	return file_ipcd_v1_system_service_proto_rawDescData
 }
 
-var file_ipcd_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_ipcd_v1_system_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_ipcd_v1_system_service_proto_goTypes = []any{
 	(*GetInfoRequest)(nil),        // 0: ipcd.v1.GetInfoRequest
 	(*GetInfoResponse)(nil),       // 1: ipcd.v1.GetInfoResponse
@@ -602,24 +1548,59 @@ var file_ipcd_v1_system_service_proto_goTypes = []any{
 	(*Caller)(nil),                // 3: ipcd.v1.Caller
 	(*BackupRequest)(nil),         // 4: ipcd.v1.BackupRequest
 	(*BackupResponse)(nil),        // 5: ipcd.v1.BackupResponse
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*ReloadRequest)(nil),         // 6: ipcd.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 7: ipcd.v1.ReloadResponse
+	(*GetMetricsRequest)(nil),     // 8: ipcd.v1.GetMetricsRequest
+	(*GetMetricsResponse)(nil),    // 9: ipcd.v1.GetMetricsResponse
+	(*ListClientsRequest)(nil),    // 10: ipcd.v1.ListClientsRequest
+	(*ListClientsResponse)(nil),   // 11: ipcd.v1.ListClientsResponse
+	(*ClientConnection)(nil),      // 12: ipcd.v1.ClientConnection
+	(*ClientUse)(nil),             // 13: ipcd.v1.ClientUse
+	(*Principal)(nil),             // 14: ipcd.v1.Principal
+	(*Quota)(nil),                 // 15: ipcd.v1.Quota
+	(*ListQuotasRequest)(nil),     // 16: ipcd.v1.ListQuotasRequest
+	(*ListQuotasResponse)(nil),    // 17: ipcd.v1.ListQuotasResponse
+	(*SetQuotaRequest)(nil),       // 18: ipcd.v1.SetQuotaRequest
+	(*SetQuotaResponse)(nil),      // 19: ipcd.v1.SetQuotaResponse
+	nil,                           // 20: ipcd.v1.SetQuotaRequest.LimitsEntry
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
 }
 var file_ipcd_v1_system_service_proto_depIdxs = []int32{
-	6, // 0: ipcd.v1.GetInfoResponse.start_time:type_name -> google.protobuf.Timestamp
-	3, // 1: ipcd.v1.GetInfoResponse.caller:type_name -> ipcd.v1.Caller
-	2, // 2: ipcd.v1.GetInfoResponse.storage:type_name -> ipcd.v1.Storage
-	7, // 3: ipcd.v1.Storage.sync_time_total:type_name -> google.protobuf.Duration
-	7, // 4: ipcd.v1.Storage.sync_time_max:type_name -> google.protobuf.Duration
-	0, // 5: ipcd.v1.SystemService.GetInfo:input_type -> ipcd.v1.GetInfoRequest
-	4, // 6: ipcd.v1.SystemService.Backup:input_type -> ipcd.v1.BackupRequest
-	1, // 7: ipcd.v1.SystemService.GetInfo:output_type -> ipcd.v1.GetInfoResponse
-	5, // 8: ipcd.v1.SystemService.Backup:output_type -> ipcd.v1.BackupResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	21, // 0: ipcd.v1.GetInfoResponse.start_time:type_name -> google.protobuf.Timestamp
+	3,  // 1: ipcd.v1.GetInfoResponse.caller:type_name -> ipcd.v1.Caller
+	2,  // 2: ipcd.v1.GetInfoResponse.storage:type_name -> ipcd.v1.Storage
+	22, // 3: ipcd.v1.Storage.sync_time_total:type_name -> google.protobuf.Duration
+	22, // 4: ipcd.v1.Storage.sync_time_max:type_name -> google.protobuf.Duration
+	12, // 5: ipcd.v1.ListClientsResponse.client:type_name -> ipcd.v1.ClientConnection
+	3,  // 6: ipcd.v1.ClientConnection.caller:type_name -> ipcd.v1.Caller
+	21, // 7: ipcd.v1.ClientConnection.connect_time:type_name -> google.protobuf.Timestamp
+	13, // 8: ipcd.v1.ClientConnection.uses:type_name -> ipcd.v1.ClientUse
+	21, // 9: ipcd.v1.ClientUse.since:type_name -> google.protobuf.Timestamp
+	14, // 10: ipcd.v1.ListQuotasResponse.principal:type_name -> ipcd.v1.Principal
+	15, // 11: ipcd.v1.ListQuotasResponse.quotas:type_name -> ipcd.v1.Quota
+	14, // 12: ipcd.v1.SetQuotaRequest.principal:type_name -> ipcd.v1.Principal
+	20, // 13: ipcd.v1.SetQuotaRequest.limits:type_name -> ipcd.v1.SetQuotaRequest.LimitsEntry
+	15, // 14: ipcd.v1.SetQuotaResponse.quotas:type_name -> ipcd.v1.Quota
+	0,  // 15: ipcd.v1.SystemService.GetInfo:input_type -> ipcd.v1.GetInfoRequest
+	4,  // 16: ipcd.v1.SystemService.Backup:input_type -> ipcd.v1.BackupRequest
+	6,  // 17: ipcd.v1.SystemService.Reload:input_type -> ipcd.v1.ReloadRequest
+	8,  // 18: ipcd.v1.SystemService.GetMetrics:input_type -> ipcd.v1.GetMetricsRequest
+	10, // 19: ipcd.v1.SystemService.ListClients:input_type -> ipcd.v1.ListClientsRequest
+	16, // 20: ipcd.v1.SystemService.ListQuotas:input_type -> ipcd.v1.ListQuotasRequest
+	18, // 21: ipcd.v1.SystemService.SetQuota:input_type -> ipcd.v1.SetQuotaRequest
+	1,  // 22: ipcd.v1.SystemService.GetInfo:output_type -> ipcd.v1.GetInfoResponse
+	5,  // 23: ipcd.v1.SystemService.Backup:output_type -> ipcd.v1.BackupResponse
+	7,  // 24: ipcd.v1.SystemService.Reload:output_type -> ipcd.v1.ReloadResponse
+	9,  // 25: ipcd.v1.SystemService.GetMetrics:output_type -> ipcd.v1.GetMetricsResponse
+	11, // 26: ipcd.v1.SystemService.ListClients:output_type -> ipcd.v1.ListClientsResponse
+	17, // 27: ipcd.v1.SystemService.ListQuotas:output_type -> ipcd.v1.ListQuotasResponse
+	19, // 28: ipcd.v1.SystemService.SetQuota:output_type -> ipcd.v1.SetQuotaResponse
+	22, // [22:29] is the sub-list for method output_type
+	15, // [15:22] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_ipcd_v1_system_service_proto_init() }
@@ -627,13 +1608,20 @@ func file_ipcd_v1_system_service_proto_init() {
 	if File_ipcd_v1_system_service_proto != nil {
 		return
 	}
+	file_ipcd_v1_system_service_proto_msgTypes[3].OneofWrappers = []any{}
+	file_ipcd_v1_system_service_proto_msgTypes[14].OneofWrappers = []any{
+		(*Principal_Uid)(nil),
+		(*Principal_Certificate)(nil),
+		(*Principal_Anonymous)(nil),
+	}
+	file_ipcd_v1_system_service_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ipcd_v1_system_service_proto_rawDesc), len(file_ipcd_v1_system_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SystemService_GetInfo_FullMethodName = "/ipcd.v1.SystemService/GetInfo"
-	SystemService_Backup_FullMethodName  = "/ipcd.v1.SystemService/Backup"
+	SystemService_GetInfo_FullMethodName     = "/ipcd.v1.SystemService/GetInfo"
+	SystemService_Backup_FullMethodName      = "/ipcd.v1.SystemService/Backup"
+	SystemService_Reload_FullMethodName      = "/ipcd.v1.SystemService/Reload"
+	SystemService_GetMetrics_FullMethodName  = "/ipcd.v1.SystemService/GetMetrics"
+	SystemService_ListClients_FullMethodName = "/ipcd.v1.SystemService/ListClients"
+	SystemService_ListQuotas_FullMethodName  = "/ipcd.v1.SystemService/ListQuotas"
+	SystemService_SetQuota_FullMethodName    = "/ipcd.v1.SystemService/SetQuota"
 )
 
 // SystemServiceClient is the client API for SystemService service.
@@ -31,12 +36,24 @@ const (
 type SystemServiceClient interface {
 	GetInfo(ctx context.Context, in *GetInfoRequest, opts ...grpc.CallOption) (*GetInfoResponse, error)
 	// Backup hands out a consistent copy of the journal: what was acknowledged before the call is in it. Only
-	// root and the daemon's user may.
+	// admins may: root, the daemon's user and members of the configured group of admins.
 	//
 	// The data is a tar archive: the journal's files under "journal/", and at last MANIFEST.json, an object of
 	// format (1), instance, version, created_at (RFC 3339), total_bytes, and files, a list of name, size and
 	// sha256 (hexadecimal). An archive without its manifest was cut off.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error)
+	// Reload reads the configuration again and puts in force what can change while the daemon runs. If there is a
+	// mistake anywhere in it nothing changes: CONFIG_INVALID says which. Only admins may; the same goes
+	// for GetMetrics and SetQuota.
+	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error)
+	// GetMetrics returns what the HTTP address has under /metrics.
+	GetMetrics(ctx context.Context, in *GetMetricsRequest, opts ...grpc.CallOption) (*GetMetricsResponse, error)
+	// ListClients lists the connections there are: an admin sees all, others those of their own uid.
+	ListClients(ctx context.Context, in *ListClientsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListClientsResponse], error)
+	// ListQuotas lists what each identity uses and may use: an admin sees all, others themselves.
+	ListQuotas(ctx context.Context, in *ListQuotasRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListQuotasResponse], error)
+	// SetQuota sets limits of an identity, which win over those of the configuration and outlive the daemon.
+	SetQuota(ctx context.Context, in *SetQuotaRequest, opts ...grpc.CallOption) (*SetQuotaResponse, error)
 }
 
 type systemServiceClient struct {
@@ -76,6 +93,74 @@ func (c *systemServiceClient) Backup(ctx context.Context, in *BackupRequest, opt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SystemService_BackupClient = grpc.ServerStreamingClient[BackupResponse]
 
+func (c *systemServiceClient) Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReloadResponse)
+	err := c.cc.Invoke(ctx, SystemService_Reload_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *systemServiceClient) GetMetrics(ctx context.Context, in *GetMetricsRequest, opts ...grpc.CallOption) (*GetMetricsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetMetricsResponse)
+	err := c.cc.Invoke(ctx, SystemService_GetMetrics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *systemServiceClient) ListClients(ctx context.Context, in *ListClientsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListClientsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SystemService_ServiceDesc.Streams[1], SystemService_ListClients_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListClientsRequest, ListClientsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SystemService_ListClientsClient = grpc.ServerStreamingClient[ListClientsResponse]
+
+func (c *systemServiceClient) ListQuotas(ctx context.Context, in *ListQuotasRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListQuotasResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SystemService_ServiceDesc.Streams[2], SystemService_ListQuotas_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListQuotasRequest, ListQuotasResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SystemService_ListQuotasClient = grpc.ServerStreamingClient[ListQuotasResponse]
+
+func (c *systemServiceClient) SetQuota(ctx context.Context, in *SetQuotaRequest, opts ...grpc.CallOption) (*SetQuotaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetQuotaResponse)
+	err := c.cc.Invoke(ctx, SystemService_SetQuota_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SystemServiceServer is the server API for SystemService service.
 // All implementations must embed UnimplementedSystemServiceServer
 // for forward compatibility.
@@ -84,12 +169,24 @@ type SystemService_BackupClient = grpc.ServerStreamingClient[BackupResponse]
 type SystemServiceServer interface {
 	GetInfo(context.Context, *GetInfoRequest) (*GetInfoResponse, error)
 	// Backup hands out a consistent copy of the journal: what was acknowledged before the call is in it. Only
-	// root and the daemon's user may.
+	// admins may: root, the daemon's user and members of the configured group of admins.
 	//
 	// The data is a tar archive: the journal's files under "journal/", and at last MANIFEST.json, an object of
 	// format (1), instance, version, created_at (RFC 3339), total_bytes, and files, a list of name, size and
 	// sha256 (hexadecimal). An archive without its manifest was cut off.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error
+	// Reload reads the configuration again and puts in force what can change while the daemon runs. If there is a
+	// mistake anywhere in it nothing changes: CONFIG_INVALID says which. Only admins may; the same goes
+	// for GetMetrics and SetQuota.
+	Reload(context.Context, *ReloadRequest) (*ReloadResponse, error)
+	// GetMetrics returns what the HTTP address has under /metrics.
+	GetMetrics(context.Context, *GetMetricsRequest) (*GetMetricsResponse, error)
+	// ListClients lists the connections there are: an admin sees all, others those of their own uid.
+	ListClients(*ListClientsRequest, grpc.ServerStreamingServer[ListClientsResponse]) error
+	// ListQuotas lists what each identity uses and may use: an admin sees all, others themselves.
+	ListQuotas(*ListQuotasRequest, grpc.ServerStreamingServer[ListQuotasResponse]) error
+	// SetQuota sets limits of an identity, which win over those of the configuration and outlive the daemon.
+	SetQuota(context.Context, *SetQuotaRequest) (*SetQuotaResponse, error)
 	mustEmbedUnimplementedSystemServiceServer()
 }
 
@@ -105,6 +202,21 @@ func (UnimplementedSystemServiceServer) GetInfo(context.Context, *GetInfoRequest
 }
 func (UnimplementedSystemServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedSystemServiceServer) Reload(context.Context, *ReloadRequest) (*ReloadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reload not implemented")
+}
+func (UnimplementedSystemServiceServer) GetMetrics(context.Context, *GetMetricsRequest) (*GetMetricsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetMetrics not implemented")
+}
+func (UnimplementedSystemServiceServer) ListClients(*ListClientsRequest, grpc.ServerStreamingServer[ListClientsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListClients not implemented")
+}
+func (UnimplementedSystemServiceServer) ListQuotas(*ListQuotasRequest, grpc.ServerStreamingServer[ListQuotasResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListQuotas not implemented")
+}
+func (UnimplementedSystemServiceServer) SetQuota(context.Context, *SetQuotaRequest) (*SetQuotaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetQuota not implemented")
 }
 func (UnimplementedSystemServiceServer) mustEmbedUnimplementedSystemServiceServer() {}
 func (UnimplementedSystemServiceServer) testEmbeddedByValue()                       {}
@@ -156,6 +268,82 @@ func _SystemService_Backup_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SystemService_BackupServer = grpc.ServerStreamingServer[BackupResponse]
 
+func _SystemService_Reload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReloadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).Reload(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_Reload_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).Reload(ctx, req.(*ReloadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SystemService_GetMetrics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetMetricsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).GetMetrics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_GetMetrics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).GetMetrics(ctx, req.(*GetMetricsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SystemService_ListClients_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListClientsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SystemServiceServer).ListClients(m, &grpc.GenericServerStream[ListClientsRequest, ListClientsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SystemService_ListClientsServer = grpc.ServerStreamingServer[ListClientsResponse]
+
+func _SystemService_ListQuotas_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListQuotasRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SystemServiceServer).ListQuotas(m, &grpc.GenericServerStream[ListQuotasRequest, ListQuotasResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SystemService_ListQuotasServer = grpc.ServerStreamingServer[ListQuotasResponse]
+
+func _SystemService_SetQuota_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetQuotaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).SetQuota(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_SetQuota_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).SetQuota(ctx, req.(*SetQuotaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SystemService_ServiceDesc is the grpc.ServiceDesc for SystemService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -167,11 +355,33 @@ var SystemService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "GetInfo",
 			Handler:    _SystemService_GetInfo_Handler,
 		},
+		{
+			MethodName: "Reload",
+			Handler:    _SystemService_Reload_Handler,
+		},
+		{
+			MethodName: "GetMetrics",
+			Handler:    _SystemService_GetMetrics_Handler,
+		},
+		{
+			MethodName: "SetQuota",
+			Handler:    _SystemService_SetQuota_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Backup",
 			Handler:       _SystemService_Backup_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListClients",
+			Handler:       _SystemService_ListClients_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListQuotas",
+			Handler:       _SystemService_ListQuotas_Handler,
 			ServerStreams: true,
 		},
 	},

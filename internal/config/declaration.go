@@ -1,0 +1,206 @@
+package config
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ipcd/ipcd/internal/limits"
+)
+
+// QueueDeclaration is a queue that is to exist, with those settings that the configuration names. The others are nil.
+type QueueDeclaration struct {
+	Name              string // with its slash
+	MaxMessages       *int64
+	MaxBytes          *int64
+	MaxMessageSize    *int // bytes
+	Lease             *time.Duration
+	MaxAttempts       *int
+	DeadLetter        *string // a queue's name, or ""
+	DeadLetterExpired *bool
+	Overflow          *string // reject, block or drop-oldest
+	Durability        *string // journal or memory
+	BackoffInitial    *time.Duration
+	BackoffMax        *time.Duration
+	DedupWindow       *time.Duration
+	MaxDedupIDs       *int64
+	TypeNames         map[string]int64
+	Kernel            KernelDeclaration
+	Mode              *uint32 // permission bits
+	OwnerUID          *uint32
+	GroupGID          *uint32
+}
+
+// KernelDeclaration is what is said of a queue's POSIX message queues.
+type KernelDeclaration struct {
+	Mode        *string // auto, in, out, both or none
+	MaxMessages *int
+	MessageSize *int // bytes
+	Type        *int64
+	TypePrefix  *bool
+}
+
+// RingDeclaration is a ring that is to exist, with those settings that the configuration names. The others are nil.
+type RingDeclaration struct {
+	Name       string // with its slash
+	Capacity   *int64 // bytes
+	MaxMessage *int64 // bytes; 0: as large as the capacity allows
+	Policy     *string
+	Retain     *int64 // bytes
+	Stall      *time.Duration
+	Mode       *uint32 // permission bits
+	OwnerUID   *uint32
+	GroupGID   *uint32
+}
+
+// ringFrameHeader is the bytes before each message in a lane, as in the layout of rings.
+const ringFrameHeader = 32
+
+// number is the default of a key that is a number.
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// enterQueue reads the declaration of a queue. If its owner or group is not known, it is left out as a whole: with
+// another owner or group, others might have access.
+func enterQueue(l *loader, p *place, name string) (*place, func()) {
+	path := join("queues", name)
+	if !goodName(name) {
+		l.problem(path, "%s", badName("queue", name))
+		return nil, nil
+	}
+	d := &QueueDeclaration{Name: name}
+	problems, leftOut := len(l.problems), l.leftOut
+	return &place{queue: d}, func() {
+		if len(l.problems) == problems {
+			d.check(func(key, format string, args ...any) { l.problem(join(path, key), format, args...) })
+		}
+		if l.declared(path, leftOut) {
+			p.config.Queues = append(p.config.Queues, *d)
+		}
+	}
+}
+
+func enterRing(l *loader, p *place, name string) (*place, func()) {
+	path := join("rings", name)
+	if !goodName(name) {
+		l.problem(path, "%s", badName("ring", name))
+		return nil, nil
+	}
+	d := &RingDeclaration{Name: name}
+	problems, leftOut := len(l.problems), l.leftOut
+	return &place{ring: d}, func() {
+		if len(l.problems) == problems {
+			d.check(func(key, format string, args ...any) { l.problem(join(path, key), format, args...) })
+		}
+		if l.declared(path, leftOut) {
+			p.config.Rings = append(p.config.Rings, *d)
+		}
+	}
+}
+
+// declared reports whether a declaration counts.
+func (l *loader) declared(path string, leftOut int) bool {
+	if l.leftOut == leftOut {
+		return true
+	}
+	if l.lenient {
+		l.unknown(path, "its owner or group is not known, and without them others might have access")
+	}
+	return false
+}
+
+func putTypeName(l *loader, p *place, name string, v any) {
+	path := join(join("queues", p.queue.Name)+".type_names", name)
+	if !typeNamePattern.MatchString(name) {
+		l.problem(path, "type name %s: it must be a letter or _ and then up to %d of A-Z a-z 0-9 . _ -", quote(name), limits.TypeNameLength-1)
+		return
+	}
+	for other, t := range p.queue.TypeNames {
+		if t == v.(int64) {
+			l.problem(path, "%s stands for %d too: a type has one name", other, t)
+			return
+		}
+	}
+	if len(p.queue.TypeNames) == limits.TypeNames {
+		l.problem(path, "a queue may have %d type names", limits.TypeNames)
+		return
+	}
+	store(&p.queue.TypeNames, name, v)
+}
+
+// check says what is wrong with settings that depend on each other.
+func (d *QueueDeclaration) check(problem func(key, format string, args ...any)) {
+	if or(d.DeadLetterExpired, false) && or(d.DeadLetter, "") == "" {
+		problem("dead_letter_expired", "it needs a dead_letter: name a queue")
+	}
+	if or(d.DeadLetter, "") == d.Name {
+		problem("dead_letter", "dead letters would go in a circle: name another queue")
+	}
+	if initial, most := or(d.BackoffInitial, 0), or(d.BackoffMax, 0); most < initial {
+		problem("backoff_max", "%s is less than backoff_initial, %s: it must be %s to %s", durationText(most), durationText(initial), durationText(initial), durationText(limits.DelayMax))
+	}
+}
+
+func (d *RingDeclaration) check(problem func(key, format string, args ...any)) {
+	capacity := or(d.Capacity, limits.RingCapacityDefault)
+	if bits.OnesCount64(uint64(capacity)) != 1 {
+		below := int64(1) << (bits.Len64(uint64(capacity)) - 1)
+		problem("capacity", "%s: it must be a power of two, such as %s or %s", sizeText(capacity), sizeText(below), sizeText(2*below))
+		return
+	}
+	if largest := capacity/4 - ringFrameHeader; or(d.MaxMessage, 0) > largest {
+		problem("max_message", "%s: with a capacity of %s it must be 0 to %d bytes: a quarter of that, less %d", sizeText(*d.MaxMessage), sizeText(capacity), largest, ringFrameHeader)
+	}
+}
+
+func or[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+// finish puts the declarations in order, and checks them against each other.
+func (l *loader) finish() {
+	c := l.config
+	slices.SortFunc(c.Queues, func(a, b QueueDeclaration) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(c.Rings, func(a, b RingDeclaration) int { return strings.Compare(a.Name, b.Name) })
+	byName := map[string]*QueueDeclaration{}
+	for i := range c.Queues {
+		byName[c.Queues[i].Name] = &c.Queues[i]
+	}
+	for i := range c.Queues {
+		d := &c.Queues[i]
+		if wrong := wrongDeadLetters(byName, d); wrong != "" {
+			path := join("queues", d.Name) + ".dead_letter"
+			at := c.origins[path]
+			l.problems = append(l.problems, Problem{at.file, at.line, path, wrong})
+		}
+	}
+	if len(c.Access.AdminGroups) == 0 {
+		c.AdminGroup = ""
+	}
+}
+
+// wrongDeadLetters follows a queue's dead letters through the declarations.
+func wrongDeadLetters(byName map[string]*QueueDeclaration, d *QueueDeclaration) string {
+	way := d.Name
+	if or(d.DeadLetter, "") == d.Name {
+		return "" // it was said before
+	}
+	for next, depth := byName[or(d.DeadLetter, "")], 1; next != nil; next, depth = byName[or(next.DeadLetter, "")], depth+1 {
+		way += " -> " + next.Name
+		if depth == 1 && or(d.Durability, "journal") == "journal" && or(next.Durability, "journal") == "memory" {
+			return fmt.Sprintf("dead letters of a journal queue would go to %s, which is kept in memory: name a journal queue, or make this one a memory queue too", next.Name)
+		}
+		if next == d {
+			return "dead letters would go in a circle: " + way
+		}
+		if depth > limits.DeadLetterDepth {
+			return fmt.Sprintf("more than %d dead-letter queues behind each other, or a circle: %s", limits.DeadLetterDepth, way)
+		}
+	}
+	return ""
+}
