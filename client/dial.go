@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -43,6 +44,7 @@ type Option func(*dialOptions)
 
 type dialOptions struct {
 	insecure  bool
+	tls       *TLS
 	dialer    func(ctx context.Context) (net.Conn, error)
 	userAgent string
 }
@@ -54,20 +56,21 @@ func WithInsecure() Option { return func(o *dialOptions) { o.insecure = true } }
 func WithUserAgent(name string) Option { return func(o *dialOptions) { o.userAgent = name } }
 
 // WithDialer connects by calling dial instead of dialling the target, which then only names the daemon
-// in errors.
+// in errors. It excludes WithTLS.
 func WithDialer(dial func(ctx context.Context) (net.Conn, error)) Option {
 	return func(o *dialOptions) { o.dialer = dial }
 }
 
 // Client talks to one daemon. Its methods may be called concurrently.
 type Client struct {
-	target   string
-	conn     *grpc.ClientConn
-	admin    ipcdv1.QueueAdminServiceClient
-	messages ipcdv1.MessageServiceClient
-	rings    ipcdv1.RingServiceClient
-	system   ipcdv1.SystemServiceClient
-	lanes    lanes
+	target    string
+	plaintext bool // over TCP
+	conn      *grpc.ClientConn
+	admin     ipcdv1.QueueAdminServiceClient
+	messages  ipcdv1.MessageServiceClient
+	rings     ipcdv1.RingServiceClient
+	system    ipcdv1.SystemServiceClient
+	lanes     lanes
 
 	resendWindow time.Duration // the constant, but in tests
 
@@ -80,8 +83,9 @@ type Client struct {
 }
 
 // Dial returns a client of the daemon at target, without connecting yet: the first call does. Target is
-// "unix:///path/to/socket", "/path/to/socket", or "host:port" for TCP, which needs WithInsecure and a
-// loopback address; "" is DefaultTarget. What is wrong with a target is ErrInvalidArgument.
+// "unix:///path/to/socket", "/path/to/socket", or "host:port" for TCP; "" is DefaultTarget. TCP needs WithTLS, or
+// what TLSFromEnvironment finds, or else WithInsecure and a loopback address. What is wrong with a target or with
+// files for TLS is ErrInvalidArgument.
 func Dial(target string, opts ...Option) (*Client, error) {
 	var o dialOptions
 	for _, opt := range opts {
@@ -91,37 +95,18 @@ func Dial(target string, opts ...Option) (*Client, error) {
 		target = DefaultTarget()
 	}
 	c := &Client{target: target, resendWindow: resendWindow}
-	authority := "localhost"
-	dial := o.dialer
-	if dial == nil {
-		network, address, err := parseTarget(target, o.insecure)
-		if err != nil {
-			return nil, err
-		}
-		if network == "tcp" {
-			authority = address
-		} else {
-			c.target = "unix://" + address
-		}
-		dial = func(ctx context.Context) (net.Conn, error) { return dialAddress(ctx, network, address) }
+	way, err := c.wayTo(&o)
+	if err != nil {
+		return nil, err
 	}
 	// passthrough and a dialer of our own: neither DNS nor a proxy from the environment gets between.
 	conn, err := grpc.NewClient("passthrough:///ipcd",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			conn, err := dial(ctx)
-			if err != nil {
-				c.dialError.Store(&err)
-				return nil, err
-			}
-			c.dialError.Store(nil)
-			c.connections.Add(1)
-			return conn, nil
-		}),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return way.dial(ctx) }),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
-		grpc.WithAuthority(authority),
+		grpc.WithAuthority(way.authority),
 		grpc.WithUserAgent(o.userAgent),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(way.credentials),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(limits.FrameBytes), grpc.MaxCallSendMsgSize(limits.FrameBytes)),
 		grpc.WithMaxHeaderListSize(limits.HeaderListBytes),
 		grpc.WithInitialWindowSize(streamWindow),
@@ -141,6 +126,84 @@ func Dial(target string, opts ...Option) (*Client, error) {
 	c.rings = ipcdv1.NewRingServiceClient(conn)
 	c.system = ipcdv1.NewSystemServiceClient(conn)
 	return c, nil
+}
+
+// way is how a client comes to its daemon.
+type way struct {
+	authority   string // of gRPC's requests
+	dial        func(ctx context.Context) (net.Conn, error)
+	credentials credentials.TransportCredentials
+}
+
+// wayTo finds the way to c.target, which it writes in one form only.
+func (c *Client) wayTo(o *dialOptions) (*way, error) {
+	w := &way{authority: "localhost", dial: o.dialer, credentials: insecure.NewCredentials()}
+	connected := func() {
+		c.dialError.Store(nil)
+		c.connections.Add(1)
+	}
+	failed := func(err error) { c.dialError.Store(&err) }
+	if w.dial != nil && o.tls != nil {
+		return nil, newError(reason.InvalidArgument, "WithDialer and WithTLS exclude each other: let the dialer return connections that are secure")
+	}
+	if w.dial == nil {
+		network, address, err := parseTarget(c.target)
+		if err != nil {
+			return nil, err
+		}
+		if network == "tcp" {
+			w.authority, c.plaintext = address, o.insecure
+			if o.tls == nil && !o.insecure {
+				if t := TLSFromEnvironment(); t != (TLS{}) {
+					o.tls = &t
+				}
+			}
+		} else {
+			c.target = "unix://" + address
+		}
+		if err := o.check(network, address); err != nil {
+			return nil, err
+		}
+		w.dial = func(ctx context.Context) (net.Conn, error) { return dialAddress(ctx, network, address, o.tls != nil) }
+		if o.tls != nil {
+			host, _, _ := net.SplitHostPort(address)
+			h, err := newHandshaker(*o.tls, host, connected, failed)
+			if err != nil {
+				return nil, err
+			}
+			w.credentials = h
+		}
+	}
+	dial := w.dial
+	w.dial = func(ctx context.Context) (net.Conn, error) {
+		conn, err := dial(ctx)
+		switch {
+		case err != nil:
+			failed(err)
+		case o.tls == nil:
+			connected()
+		}
+		return conn, err
+	}
+	return w, nil
+}
+
+// check says whether the options fit the target.
+func (o *dialOptions) check(network, address string) error {
+	switch {
+	case o.tls != nil && o.insecure:
+		return newError(reason.InvalidArgument, "both TLS and plaintext (insecure) are asked for: choose one")
+	case network == "unix" && o.tls != nil:
+		return newError(reason.InvalidArgument, "address %q: TLS is for TCP; on a unix socket the kernel tells who the caller is", "unix://"+address)
+	case network == "tcp" && o.tls == nil && !o.insecure:
+		return newError(reason.InvalidArgument, "address %q: TCP needs TLS: give a certificate, its key and the daemon's authority (IPCD_TLS_CERT, IPCD_TLS_KEY, IPCD_TLS_CA); plaintext must be asked for (insecure) and is for loopback addresses only", address)
+	case network == "tcp" && o.insecure:
+		host, port, _ := net.SplitHostPort(address)
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return newError(reason.InvalidArgument, "address %q: plaintext TCP is for loopback addresses only, such as 127.0.0.1:%s; elsewhere use TLS", address, port)
+		}
+	}
+	return nil
 }
 
 // DefaultTarget returns where Dial("") looks for the daemon: at the address in IPCD_ADDRESS; else, for an
@@ -170,7 +233,7 @@ func (c *Client) Close() error {
 }
 
 // parseTarget turns what people write into what net.Dial takes.
-func parseTarget(target string, insecure bool) (network, address string, err error) {
+func parseTarget(target string) (network, address string, err error) {
 	path, isUnix := strings.CutPrefix(target, "unix:")
 	if isUnix {
 		if rest, ok := strings.CutPrefix(path, "//"); ok {
@@ -192,24 +255,16 @@ func parseTarget(target string, insecure bool) (network, address string, err err
 	if splitErr != nil || port == "" || host == "" {
 		return "", "", newError(reason.InvalidArgument, "address %q: it must be a socket's path, such as unix://%s, or host:port", target, systemSocket)
 	}
-	if !insecure {
-		return "", "", newError(reason.InvalidArgument, "address %q: TCP is plaintext so far, which must be asked for (insecure) and is for loopback addresses only; on this host rather use the unix socket", target)
-	}
-	if host != "localhost" {
-		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-			return "", "", newError(reason.InvalidArgument, "address %q: plaintext TCP is for loopback addresses only, such as 127.0.0.1:%s", target, port)
-		}
-	}
 	return "tcp", net.JoinHostPort(host, port), nil
 }
 
-func dialAddress(ctx context.Context, network, address string) (net.Conn, error) {
+func dialAddress(ctx context.Context, network, address string, secure bool) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
 	// What localhost stands for is up to the host's configuration.
-	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok && !secure && !tcp.IP.IsLoopback() {
 		_ = conn.Close()
 		return nil, fmt.Errorf("%s is at %s: plaintext TCP is for loopback addresses only", address, tcp.IP)
 	}

@@ -45,6 +45,7 @@ func TestDialRefusesWithTheReason(t *testing.T) {
 		options      []Option
 	}{
 		{"127.0.0.1:7000", "insecure", nil},
+		{"127.0.0.1:7000", "IPCD_TLS_CERT", nil},
 		{"192.0.2.1:7000", "loopback", []Option{WithInsecure()}},
 		{"example.org:7000", "loopback", []Option{WithInsecure()}},
 		{"unix:relative", "absolute", nil},
@@ -115,6 +116,45 @@ func TestNobodyThereIsUnreachable(t *testing.T) {
 	}
 }
 
+// What is known of a daemon's instance is known of a connection: each new one counts, and takes back why the one
+// before could not be made.
+func TestEachConnectionCounts(t *testing.T) {
+	f := startFake(t)
+	a := newAuthority(t)
+	a.issue("alice", nil)
+	secure := serveTLS(t, a, a.issue("daemon", forLoopback), nil)
+	for name, to := range map[string]struct {
+		target  string
+		options []Option
+		cut     func()
+	}{
+		"unix": {"unix://" + f.path, nil, f.cut},
+		"TLS":  {secure.address, []Option{WithTLS(a.tls("alice"))}, secure.cut},
+	} {
+		c, err := Dial(to.target, to.options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		for n := int64(1); n <= 2; n++ {
+			failure := errors.New("an earlier attempt")
+			if n == 1 {
+				c.dialError.Store(&failure)
+			} else {
+				to.cut()
+			}
+			for _, err := c.Info(t.Context()); err != nil; _, err = c.Info(t.Context()) {
+				if !errors.Is(err, ErrUnreachable) {
+					t.Fatalf("%s: %v", name, err)
+				}
+			}
+			if c.connections.Load() != n || c.dialError.Load() != nil {
+				t.Errorf("%s: %d connections after %d were made, dial error %v", name, c.connections.Load(), n, c.dialError.Load())
+			}
+		}
+	}
+}
+
 func TestNoAccessToTheSocketIsDenied(t *testing.T) {
 	c, err := Dial("test", WithDialer(func(context.Context) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "unix", Err: os.ErrPermission}
@@ -143,6 +183,8 @@ func TestErrorsCarryTheirParticulars(t *testing.T) {
 		codes.Canceled:          context.Canceled,
 		codes.Unimplemented:     ErrUnimplemented,
 		codes.ResourceExhausted: ErrQuotaExceeded,
+		codes.PermissionDenied:  ErrAccessDenied,
+		codes.Unauthenticated:   ErrUnauthenticated,
 		codes.Unknown:           ErrInternal,
 		codes.Unavailable:       ErrUnreachable,
 	} {
@@ -157,7 +199,7 @@ func TestEveryReasonHasASentinel(t *testing.T) {
 	sentinels := []error{ErrInvalidArgument, ErrQueueNotFound, ErrQueueExists, ErrQueueFull, ErrQuotaExceeded, ErrMessageTooLarge, ErrBufferTooSmall,
 		ErrStaleReceipt, ErrDurabilityMismatch, ErrQueueDeleted, ErrAccessDenied, ErrDiskFull, ErrDamaged, ErrKernelLimit, ErrTimedOut, ErrUnhealthy, ErrShuttingDown,
 		ErrUnimplemented, ErrOutcomeUnknown, ErrStaleBatch, ErrKernelNameTaken, ErrDeadLetterCycle, ErrRingNotFound, ErrRingExists, ErrRingDeleted,
-		ErrRingCorrupt, ErrConsumerEvicted, ErrCancelled, ErrUnreachable, ErrInternal}
+		ErrRingCorrupt, ErrConsumerEvicted, ErrConfigInvalid, ErrUnauthenticated, ErrCancelled, ErrUnreachable, ErrInternal}
 	for _, r := range reason.All() {
 		found := 0
 		for _, s := range sentinels {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -45,6 +46,8 @@ var (
 	ErrRingDeleted        = sentinel(reason.RingDeleted)        // the ring went away during the call
 	ErrRingCorrupt        = sentinel(reason.RingCorrupt)        // a producer's memory makes no sense: its lane is not read on
 	ErrConsumerEvicted    = sentinel(reason.ConsumerEvicted)    // a lossless consumer held a producer up for too long
+	ErrConfigInvalid      = sentinel(reason.ConfigInvalid)      // the daemon's configuration has a mistake, and the one before stays in force
+	ErrUnauthenticated    = sentinel(reason.Unauthenticated)    // a certificate, the client's or the daemon's, is missing, foreign or not valid any more
 	ErrCancelled          = sentinel(reason.Cancelled)          // the caller gave up
 	ErrUnreachable        = sentinel(reason.Unreachable)        // no daemon answers at the address; nothing was sent
 	ErrInternal           = sentinel(reason.Internal)           // a defect in ipcd
@@ -178,9 +181,16 @@ func (c *Client) explain(e *Error, code codes.Code) {
 		e.disconnected = true
 		e.Queue = "" // it is not the queue's fault
 		dialError := c.dialError.Load()
+		var known *Error
 		switch {
 		case dialError == nil:
 			e.Message = fmt.Sprintf("the connection to %s broke: %s", c.target, e.Message)
+			if c.plaintext && strings.Contains(e.Message, "server preface") {
+				e.Message += "; does the daemon want TLS there?"
+			}
+		case errors.As(*dialError, &known):
+			e.Reason = known.Reason
+			e.Message, e.cause = fmt.Sprintf("%s: %s", c.target, known.Message), known
 		case errors.Is(*dialError, fs.ErrPermission):
 			e.Reason = string(reason.AccessDenied)
 			e.Message, e.cause = fmt.Sprintf("no access to %s: %v; ask for membership in the socket's group", c.target, *dialError), *dialError
@@ -198,8 +208,10 @@ func reasonOf(code codes.Code) reason.Reason {
 		return reason.QueueNotFound
 	case codes.ResourceExhausted:
 		return reason.QuotaExceeded
-	case codes.PermissionDenied, codes.Unauthenticated:
+	case codes.PermissionDenied:
 		return reason.AccessDenied
+	case codes.Unauthenticated:
+		return reason.Unauthenticated
 	case codes.Unavailable:
 		return reason.Unreachable
 	case codes.DeadlineExceeded:

@@ -15,6 +15,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -60,6 +62,7 @@ type fake struct {
 
 	mu       sync.Mutex // guards all below
 	server   *grpc.Server
+	health   *health.Server
 	conns    map[net.Conn]bool
 	instance string
 	changed  chan struct{} // closed, and made anew, at every change
@@ -70,6 +73,8 @@ type fake struct {
 	batches  int                         // that came, refused and repeated ones and transactions included
 	archive  []byte                      // what Backup hands out
 	storage  *ipcdv1.Storage
+	mistake  *reason.Error // in the configuration
+	limits   map[string]int64
 	hooks    hooks
 	seen     []string // what came, for tests to look at
 }
@@ -143,6 +148,8 @@ func (f *fake) start(instance string) error {
 	ipcdv1.RegisterQueueAdminServiceServer(server, f)
 	ipcdv1.RegisterMessageServiceServer(server, f)
 	ipcdv1.RegisterRingServiceServer(server, f)
+	f.health = health.NewServer()
+	grpc_health_v1.RegisterHealthServer(server, f.health)
 	f.server = server
 	go func() { _ = server.Serve(&trackingListener{listener, f}) }()
 	return nil
@@ -284,7 +291,8 @@ func (f *fake) GetInfo(context.Context, *ipcdv1.GetInfoRequest) (*ipcdv1.GetInfo
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &ipcdv1.GetInfoResponse{Version: "1.0", Instance: f.instance, Pid: 42, Caller: &ipcdv1.Caller{Kind: "unix", Uid: 7}, Storage: f.storage, AttachSocket: "/run/attach.sock"}, nil
+	return &ipcdv1.GetInfoResponse{Version: "1.0", Instance: f.instance, Pid: 42, Storage: f.storage, AttachSocket: "/run/attach.sock",
+		Caller: &ipcdv1.Caller{Kind: "unix", Uid: new(uint32(7)), Gid: new(uint32(8)), Groups: []uint32{9}, Pid: 10, Admin: true}, Rings: 2, RingMemoryBytes: 4096}, nil
 }
 
 // store stores a batch, or says why not.

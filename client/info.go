@@ -23,6 +23,9 @@ type DaemonInfo struct {
 	Storage   Storage
 	// AttachSocket is the path of the socket at which programs on the daemon's host attach to rings; "": none.
 	AttachSocket string
+	Rings        int64
+	// RingMemoryBytes is the memory of all rings' members.
+	RingMemoryBytes int64
 }
 
 // Storage is how the daemon's journal fares.
@@ -41,13 +44,29 @@ type Storage struct {
 	DamagedQueues []string      // those of them that the caller may look at
 }
 
-// Caller is who the daemon takes the caller for.
+// Caller is an identity as the daemon established it.
 type Caller struct {
-	Kind   string // "unix" or "anonymous"
+	Kind   string // "unix", "certificate" or "anonymous"
+	Name   string // of a certificate: its SPIFFE ID, else its subject; "" for others
+	User   bool   // it is, or acts as, a local user; otherwise UID, GID and Groups mean nothing
 	UID    uint32
 	GID    uint32
 	Groups []uint32
-	PID    int
+	PID    int  // of a process on the daemon's host; 0: unknown
+	Admin  bool // it may do everything
+}
+
+func callerOf(p *ipcdv1.Caller) Caller {
+	return Caller{
+		Kind:   p.GetKind(),
+		Name:   p.GetName(),
+		User:   p != nil && p.Uid != nil,
+		UID:    p.GetUid(),
+		GID:    p.GetGid(),
+		Groups: p.GetGroups(),
+		PID:    int(p.GetPid()),
+		Admin:  p.GetAdmin(),
+	}
 }
 
 // Info returns what the daemon tells about itself.
@@ -56,7 +75,6 @@ func (c *Client) Info(ctx context.Context) (DaemonInfo, error) {
 	if err != nil {
 		return DaemonInfo{}, c.rpcError(err, "")
 	}
-	caller := p.GetCaller()
 	return DaemonInfo{
 		Version:   p.GetVersion(),
 		Instance:  p.GetInstance(),
@@ -68,15 +86,12 @@ func (c *Client) Info(ctx context.Context) (DaemonInfo, error) {
 		Messages:  int64(p.GetMessages()),
 		Bytes:     int64(p.GetBytes()),
 		GoVersion: p.GetGoVersion(),
-		Caller: Caller{
-			Kind:   caller.GetKind(),
-			UID:    caller.GetUid(),
-			GID:    caller.GetGid(),
-			Groups: caller.GetGroups(),
-			PID:    int(caller.GetPid()),
-		},
-		Storage:      storageOf(p.GetStorage()),
-		AttachSocket: p.GetAttachSocket(),
+		Caller:    callerOf(p.GetCaller()),
+		Storage:   storageOf(p.GetStorage()),
+
+		AttachSocket:    p.GetAttachSocket(),
+		Rings:           count(p.GetRings()),
+		RingMemoryBytes: count(p.GetRingMemoryBytes()),
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,7 @@ type app struct {
 	streams
 	address  string
 	insecure bool
+	tls      client.TLS
 	timeout  time.Duration
 	client   *client.Client
 }
@@ -91,7 +93,8 @@ func newRoot(a *app) *cobra.Command {
 and looks at them without disturbing anything. Names may be given with or without their leading slash.
 
 Data goes to stdout, words to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 unreachable
-or unhealthy, 5 denied, 6 timed out or empty, 70 internal error; of several objects, the highest.`,
+or unhealthy, 5 denied, 6 timed out or empty, 70 internal error; of several objects, the highest. ipcctl check exits
+as monitoring systems expect it.`,
 		Example: `  ipcctl create /jobs --type-name created=7
   ipcctl send /jobs --type created 'hello'
   ipcctl ls
@@ -105,18 +108,23 @@ or unhealthy, 5 denied, 6 timed out or empty, 70 internal error; of several obje
 	root.SetFlagErrorFunc(flagError)
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.address, "address", "a", "", "the daemon's `SOCKET` or host:port (default: IPCD_ADDRESS, else the local daemon's socket)")
-	flags.BoolVar(&a.insecure, "insecure", false, "allow plaintext TCP, to loopback addresses only")
+	flags.BoolVar(&a.insecure, "insecure", false, "plaintext TCP instead of TLS, to loopback addresses only")
+	flags.StringVar(&a.tls.CertFile, "tls-cert", "", "for TCP: your certificate, a PEM `FILE` (default: IPCD_TLS_CERT)")
+	flags.StringVar(&a.tls.KeyFile, "tls-key", "", "its private key, a PEM `FILE` (default: IPCD_TLS_KEY)")
+	flags.StringVar(&a.tls.CAFile, "tls-ca", "", "the authority that signed the daemon's certificate, a PEM `FILE` (default: IPCD_TLS_CA, else those this host trusts)")
+	flags.StringVar(&a.tls.ServerName, "tls-server-name", "", "the `NAME` in the daemon's certificate (default: IPCD_TLS_SERVER_NAME, else the host in --address)")
 	addFlag(flags, &a.timeout, "timeout", "DURATION", "give up after this long; 0: never (default 30s; never where a command waits or works on)", parseDuration)
 	cobra.EnableCommandSorting = false
 	addGroup(root, "queues", "Queues:",
-		newLs(a), newStat(a), newCreate(a), newUpdate(a), newPause(a), newResume(a), newPurge(a), newKick(a), newRm(a))
+		newLs(a), newStat(a), newCreate(a), newUpdate(a), newChown(a, a.ownedQueues()), newChmod(a, a.ownedQueues()), newPause(a), newResume(a), newPurge(a), newKick(a), newRm(a))
 	addGroup(root, "messages", "Messages:",
 		newSend(a), newRecv(a), newPeek(a),
 		newSettle(a, client.OutcomeAck), newSettle(a, client.OutcomeNack), newSettle(a, client.OutcomeTouch),
 		newSettle(a, client.OutcomeRelease), newSettle(a, client.OutcomeBury))
 	addGroup(root, "rings", "Rings:", newRing(a))
 	addGroup(root, "about", "The daemon, and ipcctl itself:",
-		newInfo(a), newBackup(a), newVersion(a), newCompletion(a))
+		newInfo(a), newClients(a), newQuota(a), newCheck(a), newMetrics(a), newReload(a), newBackup(a), newVersion(a), newCompletion(a))
+	root.AddCommand(newMan(a))
 	root.SetHelpCommandGroupID("about")
 	return root
 }
@@ -166,12 +174,26 @@ func (a *app) dial() (*client.Client, error) {
 	if a.insecure {
 		options = append(options, client.WithInsecure())
 	}
+	if a.tls != (client.TLS{}) { // otherwise the client looks into the environment
+		options = append(options, client.WithTLS(a.tlsFiles()))
+	}
 	c, err := client.Dial(a.address, options...)
 	if err != nil {
 		return nil, err
 	}
 	a.client = c
 	return c, nil
+}
+
+// tlsFiles returns what the flags say; what they do not, the environment may.
+func (a *app) tlsFiles() client.TLS {
+	from := client.TLSFromEnvironment()
+	return client.TLS{
+		CertFile:   cmp.Or(a.tls.CertFile, from.CertFile),
+		KeyFile:    cmp.Or(a.tls.KeyFile, from.KeyFile),
+		CAFile:     cmp.Or(a.tls.CAFile, from.CAFile),
+		ServerName: cmp.Or(a.tls.ServerName, from.ServerName),
+	}
 }
 
 // say writes words for people to stderr.
@@ -227,6 +249,9 @@ func (a *app) finish(cmd *cobra.Command, err error) int {
 			}
 			err = usagef("unknown command %s%s; see ipcctl --help", quoteArg(word), didYouMean(word, names))
 		}
+	}
+	if cmd.Name() == checkName {
+		return a.misused(err)
 	}
 	a.say("ipcctl: %s", escapeLine(err.Error()))
 	return exitUsage

@@ -118,6 +118,8 @@ func (a *app) report(err error, timeout time.Duration) {
 	switch {
 	case errors.Is(err, client.ErrUnreachable):
 		text = a.unreachable(err)
+	case errors.Is(err, client.ErrUnauthenticated):
+		text += "; see --tls-cert, --tls-key and --tls-ca"
 	case errors.Is(err, context.Canceled):
 		text = "interrupted"
 		if errors.Is(err, client.ErrOutcomeUnknown) {
@@ -136,9 +138,16 @@ func (a *app) report(err error, timeout time.Duration) {
 // unreachable names the address that did not answer, why, and what to do.
 func (a *app) unreachable(err error) string {
 	text := err.Error()
+	var inner *client.Error
+	if errors.As(errors.Unwrap(err), &inner) { // TLS: something answers, and the text says what to do
+		return text
+	}
 	var dial *net.OpError
 	if errors.As(err, &dial) && a.client != nil {
 		text = fmt.Sprintf("no ipcd answers at %s (%v)", a.client.Target(), dial.Err)
+	}
+	if strings.HasSuffix(text, "?") { // it has asked the right question already
+		return text
 	}
 	return text + "; start one with ipcd or systemctl start ipcd, or name another with --address or IPCD_ADDRESS"
 }

@@ -19,6 +19,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -53,6 +55,12 @@ type fake struct {
 	requests []proto.Message
 	failWith map[string]error // by the name of a queue
 	archive  []byte           // what Backup hands out; nil: the caller may not
+	info     *ipcdv1.GetInfoResponse
+	failInfo error
+	health   *health.Server
+	reload   func() (*ipcdv1.ReloadResponse, error)
+	clients  []*ipcdv1.ClientConnection
+	quotas   []*ipcdv1.ListQuotasResponse
 }
 
 type fakeQueue struct {
@@ -63,7 +71,7 @@ type fakeQueue struct {
 // startFake serves a fake on a unix socket of its own.
 func startFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{queues: map[string]*fakeQueue{}, rings: map[string]*fakeRing{}, failWith: map[string]error{}}
+	f := &fake{queues: map[string]*fakeQueue{}, rings: map[string]*fakeRing{}, failWith: map[string]error{}, info: someInfo(), health: health.NewServer()}
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -75,6 +83,7 @@ func startFake(t *testing.T) *fake {
 	ipcdv1.RegisterMessageServiceServer(s, f)
 	ipcdv1.RegisterRingServiceServer(s, f)
 	ipcdv1.RegisterSystemServiceServer(s, f)
+	grpc_health_v1.RegisterHealthServer(s, f.health)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()
 	t.Cleanup(func() { s.Stop(); <-done })
@@ -426,16 +435,6 @@ func (f *fake) Peek(r *ipcdv1.PeekRequest, s grpc.ServerStreamingServer[ipcdv1.P
 		page.Messages = append(page.Messages, m)
 	}
 	return s.Send(page)
-}
-
-func (f *fake) GetInfo(context.Context, *ipcdv1.GetInfoRequest) (*ipcdv1.GetInfoResponse, error) {
-	return &ipcdv1.GetInfoResponse{
-		Version: "v1.2.3", Instance: "i1", Pid: 42, StartTime: timestamppb.New(sentAt), StateDir: "/var/lib/ipcd",
-		Addresses: []string{"unix:///run/ipcd/ipcd.sock"}, AttachSocket: "/run/ipcd/attach.sock", Queues: 2, Messages: 3, Bytes: 4096, GoVersion: "go1.26",
-		Caller: &ipcdv1.Caller{Kind: "unix", Uid: 4000000001, Gid: 4000000002, Pid: 7},
-		Storage: &ipcdv1.Storage{Durable: true, Segments: 3, UsedBytes: 64 << 20, DiskBytes: 96 << 20, LiveBytes: 1024, MemoryBytes: 2048, CommitsTotal: 4,
-			SyncTimeTotal: durationpb.New(time.Millisecond), SyncTimeMax: durationpb.New(500 * time.Microsecond), Full: true, Damaged: 2, DamagedQueues: []string{"/bad"}},
-	}, nil
 }
 
 func (f *fake) Backup(_ *ipcdv1.BackupRequest, s grpc.ServerStreamingServer[ipcdv1.BackupResponse]) error {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -29,7 +28,9 @@ type infoView struct {
 	Caller    callerView  `json:"caller"`
 	Storage   storageView `json:"storage"`
 
-	AttachSocket string `json:"attach_socket,omitempty"` // absent: there is none
+	AttachSocket    string `json:"attach_socket,omitempty"` // absent: there is none
+	Rings           int64  `json:"rings"`
+	RingMemoryBytes int64  `json:"ring_memory_bytes"`
 }
 
 type storageView struct {
@@ -49,10 +50,20 @@ type storageView struct {
 
 type callerView struct {
 	Kind   string   `json:"kind"`
-	UID    uint32   `json:"uid"`
-	GID    uint32   `json:"gid"`
+	UID    *uint32  `json:"uid"` // null, as gid: it is no user of the daemon's host, and acts as none
+	GID    *uint32  `json:"gid"`
 	Groups []uint32 `json:"groups"`
 	PID    int      `json:"pid"`
+	Name   string   `json:"name,omitempty"` // of a certificate
+	Admin  bool     `json:"admin"`
+}
+
+func viewCaller(c client.Caller) callerView {
+	v := callerView{Kind: c.Kind, Groups: append([]uint32{}, c.Groups...), PID: c.PID, Name: c.Name, Admin: c.Admin}
+	if c.User {
+		v.UID, v.GID = &c.UID, &c.GID
+	}
+	return v
 }
 
 func newInfo(a *app) *cobra.Command {
@@ -74,13 +85,10 @@ func newInfo(a *app) *cobra.Command {
 				return err
 			}
 			var b bytes.Buffer
-			switch output {
-			case "json":
-				err = writeInfoJSON(&b, d)
-			case "yaml":
-				err = writeYAML(&b, viewInfo(d))
-			default:
+			if output == "text" {
 				a.writeInfo(&b, d, c.Target())
+			} else {
+				err = writeDocument(&b, output, viewInfo(d))
 			}
 			if err != nil {
 				return err
@@ -96,8 +104,8 @@ func viewInfo(d client.DaemonInfo) infoView {
 	return infoView{
 		Version: d.Version, Instance: d.Instance, PID: d.PID, StartTime: machineTime(d.StartedAt), StateDir: d.StateDir,
 		Addresses: append([]string{}, d.Addresses...), Queues: d.Queues, Messages: d.Messages, Bytes: d.Bytes, GoVersion: d.GoVersion,
-		Caller:  callerView{Kind: d.Caller.Kind, UID: d.Caller.UID, GID: d.Caller.GID, Groups: append([]uint32{}, d.Caller.Groups...), PID: d.Caller.PID},
-		Storage: viewStorage(d.Storage), AttachSocket: d.AttachSocket,
+		Caller:  viewCaller(d.Caller),
+		Storage: viewStorage(d.Storage), AttachSocket: d.AttachSocket, Rings: d.Rings, RingMemoryBytes: d.RingMemoryBytes,
 	}
 }
 
@@ -107,18 +115,6 @@ func viewStorage(s client.Storage) storageView {
 		CommitsTotal: s.CommitsTotal, SyncTimeTotal: machineDuration(s.SyncTimeTotal), SyncTimeMax: machineDuration(s.SyncTimeMax),
 		Full: s.Full, Damaged: s.Damaged, DamagedQueues: append([]string{}, s.DamagedQueues...),
 	}
-}
-
-func writeInfoJSON(b *bytes.Buffer, d client.DaemonInfo) error {
-	text, err := marshalJSON(viewInfo(d))
-	if err != nil {
-		return err
-	}
-	if err := json.Indent(b, text, "", "  "); err != nil {
-		return err
-	}
-	b.WriteByte('\n')
-	return nil
 }
 
 func (a *app) writeInfo(b *bytes.Buffer, d client.DaemonInfo, target string) {
@@ -137,13 +133,30 @@ func (a *app) writeInfo(b *bytes.Buffer, d client.DaemonInfo, target string) {
 	r.line("instance", "%s", escapeLine(d.Instance))
 	r.line("state directory", "%s", escapeLine(d.StateDir))
 	r.line("holds", "%s, %s, %s", count(d.Queues, "queue"), count(d.Messages, "message"), humanBytes(uint64(d.Bytes)))
+	r.line("rings", "%d, their members take %s of memory", d.Rings, humanBytes(uint64(d.RingMemoryBytes)))
 	writeStorage(r, d.Storage)
 	r.line("built with", "%s", escapeLine(d.GoVersion))
-	caller := d.Caller.Kind
-	if d.Caller.Kind == "unix" {
-		caller = fmt.Sprintf("%s:%s (uid %d, gid %d)", userName(d.Caller.UID), groupName(d.Caller.GID), d.Caller.UID, d.Caller.GID)
+	r.line("takes you for", "%s", whoText(d.Caller))
+}
+
+// whoText says all about who the daemon takes the caller for.
+func whoText(c client.Caller) string {
+	text := escapeLine(c.Kind)
+	if c.Name != "" {
+		text += " " + escapeLine(c.Name)
 	}
-	r.line("takes you for", "%s", escapeLine(caller))
+	if c.User {
+		user := fmt.Sprintf("%s:%s (uid %d, gid %d)", userName(c.UID), groupName(c.GID), c.UID, c.GID)
+		if text == "unix" {
+			text = user
+		} else {
+			text += ", acting as " + user
+		}
+	}
+	if c.Admin {
+		text += ", an admin"
+	}
+	return text
 }
 
 func writeStorage(r report, s client.Storage) {

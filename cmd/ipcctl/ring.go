@@ -39,7 +39,7 @@ Rings have names of their own: a queue and a ring may both be /ticks.`,
 		RunE:                  func(*cobra.Command, []string) error { return nil }, // Args refuses whatever is no command
 		DisableFlagsInUseLine: true,
 	}
-	cmd.AddCommand(newRingLs(a), newRingStat(a), newRingCreate(a), newRingUpdate(a), newRingRm(a), newRingPub(a), newRingSub(a))
+	cmd.AddCommand(newRingLs(a), newRingStat(a), newRingCreate(a), newRingUpdate(a), newChown(a, a.ownedRings()), newChmod(a, a.ownedRings()), newRingRm(a), newRingPub(a), newRingSub(a))
 	return cmd
 }
 

@@ -178,7 +178,7 @@ func TestRingHelpNamesLimitsAndOnlyThatOfCreateNamesDefaults(t *testing.T) {
 func TestRingUsageErrorsAreOneLineWithASuggestion(t *testing.T) {
 	f := startFake(t)
 	for _, c := range []struct{ args, want string }{
-		{"ring", `ipcctl: say what to do: ipcctl ring ls|stat|create|update|rm|pub|sub; see ipcctl ring --help`},
+		{"ring", `ipcctl: say what to do: ipcctl ring ls|stat|create|update|chown|chmod|rm|pub|sub; see ipcctl ring --help`},
 		{"ring crate /x", `ipcctl: unknown command "ring crate"; did you mean create?; see ipcctl ring --help`},
 		{"ring ls --srot name", `ipcctl: unknown flag "--srot"; did you mean --sort?; see ipcctl ring ls --help`},
 		{"ring create", `ipcctl: name a ring, as in: ipcctl ring create /ticks --capacity 32MiB --policy overwrite --mode 0660; see ipcctl ring create --help`},

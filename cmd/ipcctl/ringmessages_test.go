@@ -112,9 +112,9 @@ func full(t *testing.T, room int) (*fake, *fakeRing) {
 func TestRingPubThatTimesOutExits6AndSaysWhatIsNotKnown(t *testing.T) {
 	f, _ := full(t, 1)
 	f.ctl(t, "", "ring", "pub", "trades", "a").want(t, 0, "1\n", "")
-	r := f.ctl(t, "", "ring", "pub", "trades", "b", "--timeout", "50ms")
+	r := f.ctl(t, "", "ring", "pub", "trades", "b", "--timeout", "500ms")
 	if want := "ipcctl: timed out: /trades: it is not known whether the messages were published (the deadline passed"; r.exit != 6 || r.out != "" ||
-		!strings.HasPrefix(r.err, want) || !strings.HasSuffix(r.err, " (the limit was 50ms; --timeout allows more)\n") {
+		!strings.HasPrefix(r.err, want) || !strings.HasSuffix(r.err, " (the limit was 500ms; --timeout allows more)\n") {
 		t.Errorf("exit %d, stdout %q, stderr %q", r.exit, r.out, r.err)
 	}
 }

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ipcd/ipcd/client"
+)
+
+// ownership is to whom a queue or ring belongs, and who else may use it; in a change, nil leaves it as it is.
+type ownership struct{ uid, gid, mode *uint32 }
+
+// fields returns what is to be changed, by its names in the protobuf schema.
+func (o ownership) fields() []string {
+	var fields []string
+	for _, f := range []struct {
+		name  string
+		value *uint32
+	}{{"owner_uid", o.uid}, {"group_gid", o.gid}, {"mode", o.mode}} {
+		if f.value != nil {
+			fields = append(fields, f.name)
+		}
+	}
+	return fields
+}
+
+// owned is a kind of thing that has an ownership: queues or rings.
+type owned struct {
+	thing   string // "queue"
+	command string // "ipcctl", "ipcctl ring"
+	example string // a name
+	args    func(atLeast, atMost int) cobra.PositionalArgs
+	names   completer
+	get     func(c *client.Client, ctx context.Context, name string) (ownership, error)
+	set     func(c *client.Client, ctx context.Context, name string, to ownership) (ownership, error)
+}
+
+func (a *app) ownedQueues() owned {
+	of := func(q client.QueueInfo, err error) (ownership, error) {
+		return ownership{q.Settings.OwnerUID, q.Settings.GroupGID, q.Settings.Mode}, err
+	}
+	return owned{
+		thing: "queue", command: "ipcctl", example: "/jobs", args: queueArgs, names: a.completeQueues(anyNumber),
+		get: func(c *client.Client, ctx context.Context, name string) (ownership, error) {
+			return of(c.GetQueue(ctx, name))
+		},
+		set: func(c *client.Client, ctx context.Context, name string, to ownership) (ownership, error) {
+			return of(c.UpdateQueue(ctx, name, client.QueueSettings{OwnerUID: to.uid, GroupGID: to.gid, Mode: to.mode}, to.fields()...))
+		},
+	}
+}
+
+func (a *app) ownedRings() owned {
+	of := func(r client.RingInfo, err error) (ownership, error) {
+		return ownership{r.Settings.OwnerUID, r.Settings.GroupGID, r.Settings.Mode}, err
+	}
+	return owned{
+		thing: "ring", command: "ipcctl ring", example: "/ticks", args: ringArgs, names: a.completeRings(anyNumber),
+		get: func(c *client.Client, ctx context.Context, name string) (ownership, error) {
+			return of(c.GetRing(ctx, name))
+		},
+		set: func(c *client.Client, ctx context.Context, name string, to ownership) (ownership, error) {
+			return of(c.UpdateRing(ctx, name, client.RingSettings{OwnerUID: to.uid, GroupGID: to.gid, Mode: to.mode}, to.fields()...))
+		},
+	}
+}
+
+// wordAndNames wants a word, such as a mode, and names.
+func (o *owned) wordAndNames(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef("give %s and a %s, as in: %s; see %s --help", what, o.thing, strings.SplitN(strings.TrimSpace(cmd.Example), "\n", 2)[0], cmd.CommandPath())
+		}
+		return o.args(1, anyNumber)(cmd, args[1:])
+	}
+}
+
+// completeNames completes the names that follow a word.
+func (o *owned) completeNames(cmd *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return o.names(cmd, args[1:], begin)
+}
+
+func newChown(a *app, o owned) *cobra.Command {
+	return &cobra.Command{
+		Use:   "chown USER[:GROUP]|:GROUP " + strings.ToUpper(o.thing) + "...",
+		Short: "Give " + o.thing + "s to another owner or group",
+		Long: fmt.Sprintf(`Change the owner, the group or both of %[1]ss. Users and groups are names that this host knows, or numbers.
+What a %[1]s holds is charged to its owner. Who may use a %[1]s is decided anew for what comes after; the daemon
+says who may change what.`, o.thing),
+		Example: fmt.Sprintf("  %[1]s chown alice %[2]s\n  %[1]s chown alice:staff %[2]s %[2]s.dead\n  %[1]s chown :staff %[2]s", o.command, o.example),
+		Args:    o.wordAndNames("an owner"),
+		RunE: a.short(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			to, err := parseOwner(args[0])
+			if err != nil {
+				return err
+			}
+			return a.own(ctx, o, args[1:], func(*client.Client, string) (ownership, error) { return to, nil }, func(now ownership) string {
+				return fmt.Sprintf("belongs to %s:%s", userName(value(now.uid)), groupName(value(now.gid)))
+			})
+		}),
+		ValidArgsFunction: o.completeNames,
+	}
+}
+
+func newChmod(a *app, o owned) *cobra.Command {
+	meaning := "r looks, w sends, rw receives"
+	if o.thing == "ring" {
+		meaning = "r consumes, w produces, rw consumes lossless"
+	}
+	return &cobra.Command{
+		Use:   "chmod MODE " + strings.ToUpper(o.thing) + "...",
+		Short: "Change who may use " + o.thing + "s: " + meaning,
+		Long: fmt.Sprintf(`Change the permission bits of %ss, for the owner (u), the group (g) and others (o): %s; x means
+nothing.
+
+MODE is octal, as in 0660, or symbolic as chmod(1) takes it: one or more of u, g, o and a (all), then +, - or = and the
+bits, several of these separated by commas. Without u, g, o or a all are meant, whatever the umask.`, o.thing, meaning),
+		Example: fmt.Sprintf("  %[1]s chmod 0660 %[2]s\n  %[1]s chmod u+rw,g=r,o-rwx %[2]s %[2]s.dead\n  %[1]s chmod g=u %[2]s", o.command, o.example),
+		Args:    o.wordAndNames("a mode"),
+		RunE: a.short(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			change, err := parseModeChange(args[0])
+			if err != nil {
+				return err
+			}
+			return a.own(ctx, o, args[1:], func(c *client.Client, name string) (ownership, error) {
+				if change.absolute {
+					return ownership{mode: new(change.of(0))}, nil
+				}
+				now, err := o.get(c, ctx, name)
+				return ownership{mode: new(change.of(value(now.mode)))}, err
+			}, func(now ownership) string { return "has mode " + modeText(value(now.mode)) })
+		}),
+		ValidArgsFunction: o.completeNames,
+	}
+}
+
+// own changes the ownership of each of names to what to says, and tells what it is then.
+func (a *app) own(ctx context.Context, o owned, names []string, to func(c *client.Client, name string) (ownership, error), tell func(ownership) string) error {
+	c, err := a.dial()
+	if err != nil {
+		return err
+	}
+	return a.each(ctx, names, func(arg string) error {
+		name := queueName(arg)
+		change, err := to(c, name)
+		if err == nil {
+			change, err = o.set(c, ctx, name, change)
+		}
+		if err != nil {
+			return noSuchRing(err)
+		}
+		a.say("%s %s", escapeLine(name), tell(change))
+		return nil
+	})
+}
+
+// parseOwner reads USER, USER:GROUP or :GROUP.
+func parseOwner(s string) (ownership, error) {
+	var o ownership
+	userPart, groupPart, hasGroup := strings.Cut(s, ":")
+	if userPart == "" && groupPart == "" || hasGroup && groupPart == "" {
+		return o, usagef("%s is no owner: write USER, USER:GROUP or :GROUP", quoteArg(s))
+	}
+	if userPart != "" {
+		uid, err := lookupUID(userPart)
+		if err != nil {
+			return o, usagef("%v", err)
+		}
+		o.uid = &uid
+	}
+	if hasGroup {
+		gid, err := lookupGID(groupPart)
+		if err != nil {
+			return o, usagef("%v", err)
+		}
+		o.gid = &gid
+	}
+	return o, nil
+}
+
+// modeChange is what chmod does to permission bits.
+type modeChange struct {
+	absolute bool // it does not depend on what they are
+	steps    []modeStep
+}
+
+type modeStep struct {
+	who  uint32 // a mask of the classes that change, such as 0770
+	op   byte   // + - =
+	bits uint32 // of one class: 4 r, 2 w, 1 x
+	from uint32 // else the shift of the class whose bits are copied, plus one
+}
+
+func (m modeChange) of(mode uint32) uint32 {
+	for _, s := range m.steps {
+		bits := s.bits
+		if s.from > 0 {
+			bits = mode >> (s.from - 1) & 7
+		}
+		bits = bits * 0o111 & s.who // in every class that changes
+		switch s.op {
+		case '+':
+			mode |= bits
+		case '-':
+			mode &^= bits
+		default:
+			mode = mode&^s.who | bits
+		}
+	}
+	return mode
+}
+
+var modeClasses = map[byte]uint32{'u': 0o700, 'g': 0o070, 'o': 0o007, 'a': 0o777}
+var modeShifts = map[byte]uint32{'u': 7, 'g': 4, 'o': 1}
+var modeBits = map[byte]uint32{'r': 4, 'w': 2, 'x': 1}
+
+// parseModeChange reads an octal mode, or a symbolic one as of chmod(1) with the letters r, w and x.
+func parseModeChange(s string) (modeChange, error) {
+	if s != "" && '0' <= s[0] && s[0] <= '9' {
+		mode, err := parseMode(s)
+		if err != nil {
+			return modeChange{}, usagef("%v", err)
+		}
+		change := modeChange{absolute: true}
+		for class, shift := range modeShifts {
+			change.steps = append(change.steps, modeStep{who: modeClasses[class], op: '=', bits: mode >> (shift - 1) & 7})
+		}
+		return change, nil
+	}
+	var change modeChange
+	for clause := range strings.SplitSeq(s, ",") {
+		steps, ok := parseModeClause(clause)
+		if !ok {
+			return modeChange{}, usagef("%s is no mode: write permission bits in octal, such as 0660, or changes such as %s", quoteArg(s), strconv.Quote("u+rw,g=r,o-rwx"))
+		}
+		change.steps = append(change.steps, steps...)
+	}
+	return change, nil
+}
+
+// parseModeClause reads [ugoa]*([+-=]([rwx]*|[ugo]))+.
+func parseModeClause(s string) (steps []modeStep, ok bool) {
+	who := uint32(0)
+	for s != "" && modeClasses[s[0]] != 0 {
+		who, s = who|modeClasses[s[0]], s[1:]
+	}
+	if who == 0 {
+		who = 0o777
+	}
+	for s != "" {
+		step := modeStep{who: who, op: s[0]}
+		if !strings.ContainsRune("+-=", rune(step.op)) {
+			return nil, false
+		}
+		if s = s[1:]; s != "" && modeShifts[s[0]] != 0 {
+			step.from, s = modeShifts[s[0]], s[1:]
+		} else {
+			for s != "" && modeBits[s[0]] != 0 {
+				step.bits, s = step.bits|modeBits[s[0]], s[1:]
+			}
+		}
+		steps = append(steps, step)
+	}
+	return steps, len(steps) > 0
+}
