@@ -1,5 +1,5 @@
 # `make` alone lists what can be made. It needs Go, gcc, make and git; tests use g++ too where there is one, and test-arm64
-# needs qemu.
+# needs qemu, test-systemd a machine with systemd-nspawn.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -46,6 +46,14 @@ test-long: ## the simulations and the crash tests at length (an hour or more)
 test-arm64: ## run the ring's tests as arm64, under qemu-user (Debian: qemu-user-static)
 	CGO_ENABLED=0 GOARCH=arm64 go test -count=1 -exec qemu-aarch64-static ./internal/shm -skip 'Requeued' -shm.torn=10s -shm.parks=20000
 
+.PHONY: deb
+deb: ## build the Debian packages for amd64 and arm64 into dist/
+	@deploy/debian/build amd64 arm64
+
+.PHONY: test-systemd
+test-systemd: ## test the package under a booted systemd (root, debootstrap, systemd-container; some minutes)
+	IPCD_SYSTEMD_TEST=1 CGO_ENABLED=0 go test -count=1 -v -timeout 40m ./internal/systemdtest
+
 .PHONY: test-mutants
 test-mutants: ## break ipcd on purpose, and expect the tests to notice each time
 	go -C tools run ./mutants
@@ -83,4 +91,4 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist
