@@ -15,13 +15,13 @@ import (
 	"github.com/ipcd/ipcd/client"
 )
 
-// overEach runs a test over the unix socket and over TCP. The queue lets everybody in, for on TCP
+// overEach runs a test over the unix socket and over TCP. The queue lets everybody in by a rule, for on TCP
 // nobody is identified.
 func overEach(t *testing.T, test func(t *testing.T, d *daemon, q *client.Queue)) {
 	d := start(t)
 	for _, over := range []struct{ name, target string }{{"unix", d.socket}, {"tcp", d.tcp}} {
 		t.Run(over.name, func(t *testing.T) {
-			q := create(t, d.dial(t), memory(func(s *client.QueueSettings) { s.Mode = new(uint32(0o666)) }))
+			q := createNamed(t, d.dial(t), unique()+anyone, memory())
 			test(t, d, dial(t, over.target, client.WithInsecure()).Queue(q.Name()))
 		})
 	}

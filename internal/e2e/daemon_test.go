@@ -48,6 +48,13 @@ func start(t *testing.T, arguments ...string) *daemon {
 func startIn(t *testing.T, dir string, arguments ...string) *daemon {
 	t.Helper()
 	d := launch(t, dir, arguments...)
+	d.started(t)
+	return d
+}
+
+// started waits until a launched daemon serves, and notes its address on TCP.
+func (d *daemon) started(t *testing.T) {
+	t.Helper()
 	entry := d.log.await(t, d, "ipcd started")
 	var started struct{ Addresses []string }
 	if err := json.Unmarshal([]byte(entry), &started); err != nil {
@@ -58,11 +65,16 @@ func startIn(t *testing.T, dir string, arguments ...string) *daemon {
 			d.tcp = address
 		}
 	}
-	return d
 }
 
 // launch starts the process and waits for nothing.
 func launch(t *testing.T, dir string, arguments ...string) *daemon {
+	t.Helper()
+	return launchWith(t, dir, nil, arguments...)
+}
+
+// launchWith is launch of a process that prepare, which may be nil, changes before it starts.
+func launchWith(t *testing.T, dir string, prepare func(*exec.Cmd), arguments ...string) *daemon {
 	t.Helper()
 	d := &daemon{
 		socket: filepath.Join(dir, "s"),
@@ -71,11 +83,14 @@ func launch(t *testing.T, dir string, arguments ...string) *daemon {
 		log:    new(logBuffer),
 		exited: make(chan struct{}),
 	}
-	arguments = append([]string{"--socket", d.socket, "--state-dir", d.state, "--listen", "127.0.0.1:0", "--insecure"}, arguments...)
+	arguments = append([]string{"--socket", d.socket, "--state-dir", d.state, "--listen", "127.0.0.1:0", "--insecure", "--config", openConfig(t, dir)}, arguments...)
 	d.cmd = exec.Command(filepath.Join(bin, "ipcd"), arguments...)
 	d.cmd.Env = environment()
 	d.cmd.Stderr = d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if prepare != nil {
+		prepare(d.cmd)
+	}
 	startProcess(t, d.cmd, d.exited)
 	t.Cleanup(func() {
 		// The first stops it, the second keeps it from waiting for what a test has left leased. They differ
@@ -99,6 +114,44 @@ func launch(t *testing.T, dir string, arguments ...string) *daemon {
 		}
 	})
 	return d
+}
+
+// anyone ends the names of queues and rings that the daemons' configuration opens to anonymous callers.
+const anyone = ".anyone"
+
+// openConfig writes a configuration with that rule, and returns its path.
+func openConfig(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "open.yaml")
+	rule := "rules:\n- {queues: ['*" + anyone + "'], rings: ['*" + anyone + "'], anonymous: true, allow: [look, send, receive]}\n"
+	if err := os.WriteFile(path, []byte(rule), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// writeConfig writes a configuration, or another one in its place, as dir/ipcd.yaml, and returns its path.
+func writeConfig(t *testing.T, dir string, lines ...string) string {
+	t.Helper()
+	return writeFile(t, filepath.Join(dir, "ipcd.yaml"), strings.Join(lines, "\n")+"\n")
+}
+
+// writeFile writes a file, whose directory it makes, and returns its path.
+func writeFile(t *testing.T, path, text string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// through makes a program be started by a shell that runs a line of script before it.
+func through(cmd *exec.Cmd, script string) {
+	cmd.Args = append([]string{"sh", "-c", script + `; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
 }
 
 // startProcess starts a child and closes exited when it has gone. The thread that starts a child with a
@@ -162,10 +215,10 @@ func dial(t *testing.T, target string, options ...client.Option) *client.Client 
 }
 
 // conn returns a bare gRPC connection, for requests that the client would not make.
-func (d *daemon) conn(t *testing.T) *grpc.ClientConn {
+func (d *daemon) conn(t *testing.T, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient("unix://"+d.socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(1<<30)))
+	conn, err := grpc.NewClient("unix://"+d.socket, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(1<<30)))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +345,11 @@ func memory(change ...func(*client.QueueSettings)) client.QueueSettings {
 // create makes a queue and returns it.
 func create(t *testing.T, c *client.Client, s client.QueueSettings) *client.Queue {
 	t.Helper()
-	name := unique()
+	return createNamed(t, c, unique(), s)
+}
+
+func createNamed(t *testing.T, c *client.Client, name string, s client.QueueSettings) *client.Queue {
+	t.Helper()
 	if _, err := c.CreateQueue(within(t), name, s); err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/ipcd/ipcd/client"
 )
 
 func TestGrpcurlListsAndCalls(t *testing.T) {
@@ -19,7 +17,7 @@ func TestGrpcurlListsAndCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := start(t)
-	q := create(t, d.dial(t), memory(func(s *client.QueueSettings) { s.Mode = new(uint32(0o666)) }))
+	q := createNamed(t, d.dial(t), unique()+anyone, memory())
 	run := func(arguments ...string) result {
 		cmd := exec.CommandContext(within(t), grpcurl, append([]string{"-plaintext"}, arguments...)...)
 		cmd.Env = environment()

@@ -152,22 +152,22 @@ func TestRingFromAfar(t *testing.T) {
 	far := func(arguments ...string) result {
 		return d.ctl(t, append([]string{"--address", d.tcp, "--insecure", "ring"}, arguments...)...)
 	}
-	d.ctl(t, "ring", "create", "/open", "--capacity", "64KiB", "--mode", "0666").ok(t)
-	d.ctl(t, "ring", "create", "/closed", "--capacity", "64KiB", "--mode", "0660").ok(t)
-	if got := far("pub", "/open", "hello").ok(t); got != "1\n" {
+	d.ctl(t, "ring", "create", "/open.anyone", "--capacity", "64KiB").ok(t)
+	d.ctl(t, "ring", "create", "/closed", "--capacity", "64KiB", "--mode", "0666").ok(t)
+	if got := far("pub", "/open.anyone", "hello").ok(t); got != "1\n" {
 		t.Errorf("pub prints %q", got)
 	}
-	if got := far("sub", "/open", "--from", "oldest", "-n", "1", "-o", "raw").ok(t); got != "hello\n" {
+	if got := far("sub", "/open.anyone", "--from", "oldest", "-n", "1", "-o", "raw").ok(t); got != "hello\n" {
 		t.Errorf("sub prints %q", got)
 	}
-	if got := far("ls", "-o", "name").ok(t); got != "/open\n" {
+	if got := far("ls", "-o", "name").ok(t); got != "/open.anyone\n" {
 		t.Errorf("ls shows %q", got)
 	}
 	far("create", "/mine").exits(t, 5)
 	far("pub", "/closed", "x").exits(t, 5)
 	far("sub", "/closed").exits(t, 5)
 	far("stat", "/closed").exits(t, 5)
-	far("rm", "/open", "--force").exits(t, 5)
+	far("rm", "/open.anyone", "--force").exits(t, 5)
 }
 
 func TestSubscriberLearnsExactlyWhatItLost(t *testing.T) {
