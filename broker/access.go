@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+
 	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
@@ -14,7 +16,7 @@ func object(name string, s *queue.Settings) access.Object {
 
 // check returns an error unless the caller may use the queue so. A damaged one can only be looked at.
 func (b *Broker) check(id identity.Identity, s *served, want access.Right) error {
-	if err := b.checkAccess(id, s, want); err != nil {
+	if err := b.access.Check(id, object(s.name, s.settings.Load()), want); err != nil {
 		return err
 	}
 	if s.damaged.Load() != nil && want != access.Look {
@@ -23,16 +25,18 @@ func (b *Broker) check(id identity.Identity, s *served, want access.Right) error
 	return nil
 }
 
-// checkAccess is check for what can be done with a damaged queue too.
-func (b *Broker) checkAccess(id identity.Identity, s *served, want access.Right) error {
-	return b.access.Check(id, object(s.name, s.settings.Load()), want)
-}
-
-// mayDeadLetter reports whether a queue's owner may send to its dead-letter queue.
+// mayDeadLetter reports whether a queue's owner may send to its dead-letter queue. Of the owner no more is known than
+// the uid: that he is in the queue's group, which may be anybody's, counts only where it is no group of admins.
 func (b *Broker) mayDeadLetter(from *queue.Settings, to *served) bool {
 	owner := identity.Identity{Kind: identity.Unix, UID: from.OwnerUID, GID: from.GroupGID}
+	if slices.Contains(b.access.Policy().AdminGroups, from.GroupGID) {
+		owner.GID = noGroup
+	}
 	return b.access.Allows(owner, object(to.name, to.q.Settings()), access.Send)
 }
+
+// noGroup is the gid that stands for none: (gid_t)-1, see chown(2).
+const noGroup = 1<<32 - 1
 
 // AccessChanged ends what waits, and streams of deliveries, of callers who may not any more. It is called after
 // another policy was put in force; changes of a queue's own settings do so by themselves.
@@ -51,6 +55,15 @@ func (b *Broker) forbids(id identity.Identity, s *served, want access.Right) err
 		return err
 	}
 	return nil // not a nil *reason.Error in the interface
+}
+
+// mayLocked returns an error if the queue is gone, or access to it was withdrawn between find and the lock: what is open
+// or waits then would never be ended.
+func (s *served) mayLocked(id identity.Identity, want access.Right) error {
+	if err := s.goneLocked(); err != nil {
+		return err
+	}
+	return s.b.forbids(id, s, want)
 }
 
 // endForbiddenLocked ends what waits, and streams of deliveries, on behalf of callers whose access was

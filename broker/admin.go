@@ -25,14 +25,18 @@ func (b *Broker) defaults(uid, gid uint32) queue.Settings {
 }
 
 // CreateQueue makes a queue. See transport.Broker.
-func (b *Broker) CreateQueue(ctx context.Context, id identity.Identity, name string, edit Edit, exclusive bool) (Info, bool, error) {
-	if err := b.fair.enter(ctx, id.Principal(), name, adminWork); err != nil {
+func (b *Broker) CreateQueue(ctx context.Context, id identity.Identity, name string, edit Edit, exclusive bool) (_ Info, _ bool, err error) {
+	defer b.access.Tell(id, &err)
+	if err := b.adminTurn(ctx, id, adminWork); err != nil {
 		return Info{}, false, err
 	}
 	if err := b.admitBytes(ctx, frameOverhead); err != nil {
 		return Info{}, false, err
 	}
 	s, info, created, err := b.createQueue(id, name, edit, exclusive)
+	if created {
+		b.log.Info("queue created", zap.String("queue", name), zap.Stringer("by", id))
+	}
 	if err == nil && s != nil {
 		err = b.Await(ctx, s.ticket())
 	}
@@ -95,7 +99,6 @@ func (b *Broker) createQueue(id identity.Identity, name string, edit Edit, exclu
 	s.flushLocked()
 	s.mu.Unlock()
 	s.startDoor()
-	b.log.Info("queue created", zap.String("queue", name), zap.Stringer("by", id))
 	return s, s.info(), true, nil
 }
 
@@ -212,7 +215,7 @@ func (b *Broker) checkDeadLetters(id identity.Identity, name string, s *queue.Se
 
 // GetQueue tells about a queue.
 func (b *Broker) GetQueue(ctx context.Context, id identity.Identity, name string) (Info, error) {
-	if err := b.fair.enter(ctx, id.Principal(), name, callWork); err != nil {
+	if err := b.adminTurn(ctx, id, callWork); err != nil {
 		return Info{}, err
 	}
 	s, err := b.find(id, name, access.Look)
@@ -229,7 +232,7 @@ func (b *Broker) ListQueues(ctx context.Context, id identity.Identity, glob stri
 	}
 	var out []Info
 	all := b.all()
-	if err := b.fair.enter(ctx, id.Principal(), "", workOf(len(all), 0)); err != nil {
+	if err := b.adminTurn(ctx, id, workOf(len(all), 0)); err != nil {
 		return nil, err
 	}
 	for _, s := range all {
@@ -248,40 +251,48 @@ func (b *Broker) ListQueues(ctx context.Context, id identity.Identity, glob stri
 }
 
 // UpdateQueue changes settings. See transport.Broker.
-func (b *Broker) UpdateQueue(ctx context.Context, id identity.Identity, name string, edit Edit) (Info, error) {
-	if err := b.fair.enter(ctx, id.Principal(), name, adminWork); err != nil {
+func (b *Broker) UpdateQueue(ctx context.Context, id identity.Identity, name string, edit Edit) (_ Info, err error) {
+	defer b.access.Tell(id, &err)
+	if err := b.adminTurn(ctx, id, adminWork); err != nil {
 		return Info{}, err
 	}
 	if err := b.admitBytes(ctx, frameOverhead); err != nil {
 		return Info{}, err
 	}
-	s, info, err := b.updateQueue(id, name, edit)
+	s, info, changes, err := b.updateQueue(id, name, edit)
 	if err == nil {
+		b.log.Info("queue updated", zap.String("queue", name), zap.Stringer("by", id), zap.String("changes", changes))
 		err = b.Await(ctx, s.ticket())
 	}
 	return info, err
 }
 
-func (b *Broker) updateQueue(id identity.Identity, name string, edit Edit) (*served, Info, error) {
+func (b *Broker) updateQueue(id identity.Identity, name string, edit Edit) (_ *served, _ Info, changes string, _ error) {
 	b.admin.Lock()
 	defer b.admin.Unlock()
 	if b.stopping.Load() {
-		return nil, Info{}, shuttingDown() // doors are not opened again
+		return nil, Info{}, "", shuttingDown() // doors are not opened again
 	}
-	s, err := b.find(id, name, access.Manage)
+	s, err := b.lookup(name)
+	if err == nil {
+		err = b.forbids(id, s, access.Manage)
+	}
+	if err == nil && s.damaged.Load() != nil {
+		err = damagedError(s)
+	}
 	if err != nil {
-		return nil, Info{}, err
+		return nil, Info{}, "", err
 	}
 	old := *s.settings.Load()
 	settings := old
 	if err := edit(&settings); err != nil {
-		return nil, Info{}, err
+		return nil, Info{}, "", err
 	}
 	if err := b.checkSettings(id, name, &settings, &old); err != nil {
-		return nil, Info{}, err
+		return nil, Info{}, "", err
 	}
 	if err := s.changeDoor(&old, &settings); err != nil {
-		return nil, Info{}, on(s, err)
+		return nil, Info{}, "", on(s, err)
 	}
 	s.mu.Lock()
 	now := b.now()
@@ -295,17 +306,18 @@ func (b *Broker) updateQueue(id identity.Identity, name string, edit Edit) (*ser
 	s.afterLocked(now)
 	s.mu.Unlock()
 	s.startDoor()
-	b.log.Info("queue updated", zap.String("queue", name), zap.Stringer("by", id), zap.String("changes", settings.Diff(&old)))
-	return s, s.info(), nil
+	return s, s.info(), settings.Diff(&old), nil
 }
 
 // DeleteQueue removes a queue. See transport.Broker.
-func (b *Broker) DeleteQueue(ctx context.Context, id identity.Identity, name string) (int64, error) {
-	if err := b.fair.enter(ctx, id.Principal(), name, adminWork); err != nil {
+func (b *Broker) DeleteQueue(ctx context.Context, id identity.Identity, name string) (_ int64, err error) {
+	defer b.access.Tell(id, &err)
+	if err := b.adminTurn(ctx, id, adminWork); err != nil {
 		return 0, err
 	}
 	s, messages, err := b.deleteQueue(id, name)
 	if err == nil {
+		b.log.Info("queue deleted", zap.String("queue", name), zap.Int64("messages", messages), zap.Stringer("by", id))
 		err = b.Await(ctx, s.ticket())
 	}
 	return messages, err
@@ -316,7 +328,7 @@ func (b *Broker) deleteQueue(id identity.Identity, name string) (*served, int64,
 	defer b.admin.Unlock()
 	s, err := b.lookup(name)
 	if err == nil {
-		err = b.checkAccess(id, s, access.Manage)
+		err = b.forbids(id, s, access.Manage)
 	}
 	if err != nil {
 		return nil, 0, err
@@ -348,13 +360,12 @@ func (b *Broker) deleteQueue(id identity.Identity, name string) (*served, int64,
 		door.Close(true)
 	}
 	b.leasesEnded() // Stop need not wait for these
-	b.log.Info("queue deleted", zap.String("queue", name), zap.Int64("messages", messages), zap.Stringer("by", id))
 	return s, messages, nil
 }
 
 // PauseQueue stops deliveries, or resumes them.
 func (b *Broker) PauseQueue(ctx context.Context, id identity.Identity, name string, paused bool) (Info, error) {
-	if err := b.fair.enter(ctx, id.Principal(), name, adminWork); err != nil {
+	if err := b.adminTurn(ctx, id, adminWork); err != nil {
 		return Info{}, err
 	}
 	s, err := b.find(id, name, access.Manage)

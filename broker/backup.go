@@ -46,6 +46,9 @@ type Storage struct {
 	SyncTimes    []SyncTime // all syncs, by how long they took
 	Full         bool       // sends are refused: no room on disk
 	Damaged      []string   // queues that are read-only because the journal is damaged
+	HeldCalls    uint64     // that waited so that one identity's flood was not everybody's latency
+	HeldTime     time.Duration
+	Damage       string // what was found damaged at the start, also where the queues concerned are not known
 }
 
 // SyncTime is how many syncs took up to so long, and longer than those before it in the list.
@@ -57,6 +60,7 @@ type SyncTime struct {
 // Storage tells how the journal fares.
 func (b *Broker) Storage() Storage {
 	s := Storage{MemoryBytes: b.totals.memory.Load()}
+	s.HeldCalls, s.HeldTime = b.fair.heldBack()
 	if b.journal == nil {
 		return s
 	}
@@ -72,6 +76,7 @@ func (b *Broker) Storage() Storage {
 		}
 	}
 	s.Commits, s.SyncNanos, s.SyncMaxNanos, s.Full = uint64(j.Commits), uint64(j.SyncTime), uint64(j.SyncTimeMax), j.Full
+	s.Damage = b.damage
 	for _, q := range b.all() {
 		if q.damaged.Load() != nil {
 			s.Damaged = append(s.Damaged, q.name)

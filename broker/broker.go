@@ -51,6 +51,7 @@ type Broker struct {
 	journal       *journal.Journal // nil: there is none
 	maxFrame      int64            // bytes of what is appended to it at once
 	quarantine    bool             // what is damaged becomes read-only, instead of ending the daemon
+	damage        string           // what was found damaged at the start
 	maxMemory     int64
 	payloadMemory int64
 	totals        sharedTotals
@@ -72,9 +73,6 @@ type Broker struct {
 	mu     sync.RWMutex
 	byName map[string]*served
 	byID   map[uint64]*served
-
-	probeMu sync.Mutex
-	probing *probe // the look that is under way; guarded by probeMu
 
 	stopping  atomic.Bool
 	leaseEnds chan struct{} // told, while stopping, when a queue has no lease left

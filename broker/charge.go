@@ -9,8 +9,15 @@ import (
 // A queue, and all that is in it, is charged to its owner, as a file system charges a file's owner, whoever writes to
 // it. Room that is reserved for a kernel door is charged when it is reserved.
 
-// takeBytesLocked charges what is about to be stored, or returns QUOTA_EXCEEDED. chargeLocked corrects it afterwards
-// by what was stored.
+// growLocked charges what the queue is about to grow by, or returns QUOTA_EXCEEDED.
+func (s *served) growLocked(bytes int64) error {
+	if s.paid {
+		return nil
+	}
+	return s.takeBytesLocked(bytes)
+}
+
+// takeBytesLocked charges bytes, or returns QUOTA_EXCEEDED. chargeLocked corrects it afterwards by what came of it.
 func (s *served) takeBytesLocked(n int64) error {
 	if n <= 0 {
 		return nil

@@ -155,6 +155,11 @@ func (c *compactor) giveUp(s journal.SegmentInfo, err error) {
 	if errors.Is(err, errEnded) || errors.Is(err, journal.ErrFailed) || errors.Is(err, journal.ErrFull) {
 		return
 	}
+	if journal.Passing(err) {
+		c.b.log.Warn("a segment of the journal can not be looked at now; trying again", zap.String("file", s.File), zap.Error(err))
+		time.AfterFunc(diskRetry, c.poke)
+		return
+	}
 	if c.b.quarantine {
 		c.b.log.Error("a segment of the journal can not be given up", zap.String("file", s.File), zap.Error(err))
 		return

@@ -69,7 +69,7 @@ func (b *Broker) Consume(ctx context.Context, id identity.Identity, r ConsumeReq
 	c.place = &waiting[*receiver]{value: &receiver{caller: id, consumer: c}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.goneLocked(); err != nil {
+	if err := s.mayLocked(id, access.Receive); err != nil {
 		return nil, err
 	}
 	if len(s.consumers) >= limits.WaitingReceivers {
@@ -244,7 +244,7 @@ func (c *Consumer) dropStaleLocked() {
 func (c *Consumer) Next(ctx context.Context) (Deliveries, error) {
 	s := c.s
 	recalled := false
-	if err := s.b.fair.enter(ctx, c.id.Principal(), s.name, callWork); err != nil {
+	if _, err := s.b.fair.enter(ctx, c.id.Principal(), callWork, s.id); err != nil {
 		return Deliveries{}, err
 	}
 	for {
@@ -269,7 +269,7 @@ func (c *Consumer) Next(ctx context.Context) (Deliveries, error) {
 			s.afterLocked(now)
 			ticket := s.last
 			s.mu.Unlock()
-			s.b.fair.count(c.id.Principal(), c.s.name, deliveryWork(out.Deliveries))
+			s.b.fair.granted(c.id.Principal(), s.id, deliveryWork(out.Deliveries))
 			if c.want.Consume {
 				if err := s.b.Await(context.WithoutCancel(ctx), ticket); err != nil {
 					return Deliveries{}, err
@@ -319,7 +319,6 @@ func (c *Consumer) Settle(all []TagSettlement) (Settled, Ticket, error) {
 	if err := c.s.b.check(c.id, c.s, access.Receive); err != nil {
 		return out, 0, err
 	}
-	c.s.b.fair.count(c.id.Principal(), c.s.name, workOf(int(total), 0)) // not held up: it makes room
 	var err error
 	i, n := 0, uint64(0) // the settlement to go on with, and the delivery in its range
 	ticket := c.s.settle(needsDead(all, func(t *TagSettlement) Outcome { return t.Outcome }), func(t queue.Settlements) (missing bool) {
@@ -337,6 +336,11 @@ func (c *Consumer) Settle(all []TagSettlement) (Settled, Ticket, error) {
 		c.lineUpLocked()
 		return false
 	})
+	if work := workOf(int(total), 0); len(out.Failures) < int(total) {
+		c.s.b.fair.granted(c.id.Principal(), c.s.id, work) // not held up: it makes room
+	} else {
+		c.s.b.fair.count(c.id.Principal(), work)
+	}
 	return out, ticket, err
 }
 

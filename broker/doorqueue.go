@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
-	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -79,10 +78,6 @@ type lane served
 // Reserve waits for room, in line with blocked senders.
 func (l *lane) Reserve(ctx context.Context, messages int, bytes int64) (Reservation, error) {
 	s := (*served)(l)
-	// The owner is whom a native sender's doings are charged to: the kernel does not tell who it is.
-	if err := s.b.fair.enter(ctx, identity.User(s.settings.Load().OwnerUID), s.name, workOf(messages, 0)); err != nil {
-		return nil, err
-	}
 	for { // a full disk lets native senders wait
 		err := s.b.admit(ctx, s, messages, bytes)
 		if err == nil {
@@ -149,10 +144,10 @@ func (r *reservation) submit(messages []queue.Message) (refused int, _ Ticket, e
 		return len(messages), 0, s.goneLocked()
 	}
 	now := s.b.now()
-	if _, batchErr := s.storeLocked(now, r.take(messages), 0); batchErr != nil {
+	if _, batchErr := s.storeLocked(now, r.take(messages)); batchErr != nil {
 		// One of them is not acceptable: the others are.
 		for i := range messages {
-			if _, oneErr := s.storeLocked(now, queue.Batch{Messages: messages[i : i+1], Reserved: true}, 0); oneErr != nil {
+			if _, oneErr := s.storeLocked(now, queue.Batch{Messages: messages[i : i+1], Reserved: true}); oneErr != nil {
 				refused++
 				if err == nil {
 					err = on(s, oneErr)

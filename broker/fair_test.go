@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/internal/identity"
 )
 
@@ -17,13 +16,20 @@ var (
 	quiet   = identity.User(1002)
 )
 
-// enter does some work and returns how long that was put off.
+// enter does some work on a queue of its own and returns how long that was put off.
 func enter(t *testing.T, f *fair, p identity.Principal, work time.Duration) time.Duration {
 	t.Helper()
+	return enterOn(t, f, p, uint64(p.UID), work)
+}
+
+// enterOn does some work on a queue and returns how long that was put off.
+func enterOn(t *testing.T, f *fair, p identity.Principal, queue uint64, work time.Duration) time.Duration {
+	t.Helper()
 	began := time.Now()
-	if err := f.enter(t.Context(), p, "/of."+p.String(), work); err != nil {
+	if _, err := f.enter(t.Context(), p, work, queue); err != nil {
 		t.Fatal(err)
 	}
+	f.granted(p, queue, 0)
 	return time.Since(began)
 }
 
@@ -39,7 +45,10 @@ func TestFloodGetsItsShareAndTheOtherNoDelay(t *testing.T) {
 			var flooding sync.WaitGroup
 			for range 16 {
 				flooding.Go(func() {
-					for f.enter(ctx, flooder, "/flood", work) == nil {
+					for {
+						if _, err := f.enter(ctx, flooder, work, 1); err != nil {
+							return
+						}
 						mu.Lock()
 						done += work
 						mu.Unlock()
@@ -56,7 +65,7 @@ func TestFloodGetsItsShareAndTheOtherNoDelay(t *testing.T) {
 			}
 			cancel()
 			flooding.Wait()
-			share := fairShare * tries * float64(3*time.Millisecond)
+			share := f.share * tries * float64(3*time.Millisecond)
 			if got := float64(done); got < 0.9*share || got > 1.1*share+float64(16*work) {
 				t.Errorf("calls of %v: the flood got %v in %v, of which %v is its share", work, done, tries*3*time.Millisecond, time.Duration(share))
 			}
@@ -98,27 +107,68 @@ func TestEqualsDoNotSlowEachOther(t *testing.T) {
 	})
 }
 
+// What two principals' calls are about.
+const (
+	shared = 1
+	other  = 2
+)
+
 func TestThoseWhoShareAQueueDoNotSlowEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFair()
 		for i := range 10000 {
 			// The consumer also passes on what it gets.
-			for _, q := range []string{"/shared", "/other"} {
-				if err := f.enter(t.Context(), quiet, q, time.Microsecond); err != nil {
-					t.Fatal(err)
-				}
+			for _, queue := range []uint64{shared, other} {
+				enterOn(t, f, quiet, queue, time.Microsecond)
 			}
-			began := time.Now()
-			if err := f.enter(t.Context(), flooder, "/shared", callWork); err != nil || time.Since(began) != 0 {
-				t.Fatalf("call %d: the producer waited %v: %v", i, time.Since(began), err)
+			if d := enterOn(t, f, flooder, shared, callWork); d != 0 {
+				t.Fatalf("call %d: the producer waited %v", i, d)
 			}
 		}
-		if err := f.enter(t.Context(), quiet, "/other", time.Microsecond); err != nil {
-			t.Fatal(err)
+		f.granted(flooder, shared, time.Second)
+		if d := enter(t, f, flooder, callWork); d > fairTurn {
+			t.Errorf("elsewhere it waited %v for what it did on the shared queue", d)
 		}
-		f.count(flooder, "/shared", time.Second)
-		if d := enter(t, f, flooder, callWork); d == 0 {
-			t.Error("on a queue of its own it waited for nobody")
+	})
+}
+
+func TestCallsOnASharedQueueAreNoWayOutOfDebt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFair()
+		enterOn(t, f, quiet, shared, callWork)
+		f.count(flooder, time.Second)
+		enterOn(t, f, flooder, shared, callWork)
+		f.granted(flooder, shared, callWork)
+		if d := enter(t, f, flooder, callWork); d <= 2*fairTurn {
+			t.Errorf("it waited %v for the second of work that it did before", d)
+		}
+	})
+}
+
+func TestShareGrowsWithTheMachineUpToAllOfIt(t *testing.T) {
+	for processors, want := range map[int]float64{1: 0.125, 2: 0.25, 4: 0.5, 8: 1, 256: 1} {
+		if got := shareOf(processors); got != want {
+			t.Errorf("of %d processors: %v, want %v", processors, got, want)
+		}
+	}
+}
+
+func TestWhatIsHeldIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &Broker{fair: newFair()}
+		enter(t, b.fair, quiet, callWork)
+		enter(t, b.fair, flooder, time.Second)
+		if calls, total := b.fair.heldBack(); calls != 0 || total != 0 {
+			t.Errorf("%d calls for %v were held before any had to wait", calls, total)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Millisecond)
+		defer cancel()
+		if held, err := b.fair.enter(ctx, flooder, callWork, other); !held || err == nil {
+			t.Errorf("held %v: %v", held, err)
+		}
+		waited := enter(t, b.fair, flooder, callWork) + 7*time.Millisecond
+		if calls, total := b.fair.heldBack(); calls != 2 || total != waited {
+			t.Errorf("%d calls for %v, want 2 for %v", calls, total, waited)
 		}
 	})
 }
@@ -157,7 +207,7 @@ func TestSettlementsAreNotHeldUpAndCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFair()
 		enter(t, f, quiet, callWork)
-		f.count(flooder, "/flood", 20*time.Millisecond)
+		f.granted(flooder, other, 20*time.Second)
 		if d := enter(t, f, flooder, callWork); d < 20*time.Millisecond {
 			t.Errorf("a call after them waited %v", d)
 		}
@@ -172,7 +222,7 @@ func TestWaitForATurnEndsWithTheContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		if err := f.enter(ctx, flooder, "/flood", callWork); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 7*time.Millisecond {
+		if _, err := f.enter(ctx, flooder, callWork, other); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 7*time.Millisecond {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 	})
@@ -189,64 +239,4 @@ func TestThoseWhoAreGoneAreForgotten(t *testing.T) {
 			t.Errorf("%d are remembered", n)
 		}
 	})
-}
-
-func TestEveryCallCounts(t *testing.T) {
-	b := New(Options{})
-	defer b.Close()
-	ctx := t.Context()
-	id := identity.Identity{Kind: identity.Unix, UID: 1001}
-	var c *Consumer
-	for _, call := range []struct {
-		name string
-		do   func() error
-	}{
-		{"CreateQueue", func() error {
-			_, _, err := b.CreateQueue(ctx, id, "/q", func(*queue.Settings) error { return nil }, false)
-			return err
-		}},
-		{"UpdateQueue", func() error {
-			_, err := b.UpdateQueue(ctx, id, "/q", func(s *queue.Settings) error { s.MaxMessages++; return nil })
-			return err
-		}},
-		{"GetQueue", func() error { _, err := b.GetQueue(ctx, id, "/q"); return err }},
-		{"ListQueues", func() error { _, err := b.ListQueues(ctx, id, ""); return err }},
-		{"PauseQueue", func() error { _, err := b.PauseQueue(ctx, id, "/q", false); return err }},
-		{"Send", func() error {
-			_, err := b.Send(ctx, id, SendRequest{Queue: "/q", Messages: []queue.Message{{Type: 1}}})
-			return err
-		}},
-		{"Transact", func() error {
-			_, err := b.Transact(ctx, id, TransactRequest{Sends: []TransactSend{{Queue: "/q", Messages: []queue.Message{{Type: 1}}}}})
-			return err
-		}},
-		{"Peek", func() error { _, err := b.Peek(ctx, id, PeekRequest{Queue: "/q"}); return err }},
-		{"Receive", func() error { _, err := b.Receive(ctx, id, ReceiveRequest{Queue: "/q"}); return err }},
-		{"Next", func() (err error) {
-			if c, err = b.Consume(ctx, id, ConsumeRequest{Queue: "/q"}); err != nil {
-				return err
-			}
-			if err = c.Credit(1, 0); err == nil {
-				_, err = c.Next(ctx)
-			}
-			return err
-		}},
-		{"Consumer.Settle", func() error {
-			_, _, err := c.Settle([]TagSettlement{{First: 1, Last: 1, Verdict: Verdict{Outcome: Ack}}})
-			return err
-		}},
-		{"Settle", func() error { _, err := b.Settle(ctx, id, nil); return err }},
-		{"Kick", func() error { _, _, err := b.Kick(ctx, id, SelectRequest{Queue: "/q"}); return err }},
-		{"Purge", func() error { _, _, err := b.Purge(ctx, id, SelectRequest{Queue: "/q"}); return err }},
-		{"DeleteQueue", func() error { _, err := b.DeleteQueue(ctx, id, "/q"); return err }},
-	} {
-		// Nobody else is there, so that it goes at once, and only it is counted.
-		b.fair = newFair()
-		if err := call.do(); err != nil {
-			t.Fatalf("%s: %v", call.name, err)
-		}
-		if u := b.fair.uses[id.Principal()]; u == nil || u.work < float64(callWork) {
-			t.Errorf("%s counts for nothing", call.name)
-		}
-	}
 }

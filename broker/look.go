@@ -14,7 +14,7 @@ import (
 
 // Peek shows a page of messages and changes nothing. See transport.Broker.
 func (b *Broker) Peek(ctx context.Context, id identity.Identity, r PeekRequest) (PeekPage, error) {
-	if err := b.fair.enter(ctx, id.Principal(), r.Queue, workOf(limits.PeekPage, 0)); err != nil {
+	if err := b.adminTurn(ctx, id, workOf(limits.PeekPage, 0)); err != nil {
 		return PeekPage{}, err
 	}
 	s, err := b.find(id, r.Queue, access.Look)
@@ -84,7 +84,7 @@ func (b *Broker) AwaitArrival(ctx context.Context, id identity.Identity, name st
 
 // Purge removes messages. See transport.Broker.
 func (b *Broker) Purge(ctx context.Context, id identity.Identity, r SelectRequest) (int64, string, error) {
-	if err := b.fair.enter(ctx, id.Principal(), r.Queue, adminWork); err != nil {
+	if err := b.adminTurn(ctx, id, adminWork); err != nil {
 		return 0, "", err
 	}
 	s, err := b.find(id, r.Queue, access.Receive)
@@ -102,7 +102,7 @@ func (b *Broker) Purge(ctx context.Context, id identity.Identity, r SelectReques
 
 // Kick returns buried messages to ready. See transport.Broker.
 func (b *Broker) Kick(ctx context.Context, id identity.Identity, r SelectRequest) (int64, string, error) {
-	if err := b.fair.enter(ctx, id.Principal(), r.Queue, adminWork); err != nil {
+	if err := b.adminTurn(ctx, id, adminWork); err != nil {
 		return 0, "", err
 	}
 	s, err := b.find(id, r.Queue, access.Receive)

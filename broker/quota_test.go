@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
@@ -204,4 +205,59 @@ func TestQuotaHoldsForManyAtOnce(t *testing.T) {
 		t.Errorf("%d bytes are queued, of %d", used, limit)
 	}
 	checkCharges(t, b)
+}
+
+func TestQuotaConcernsWhatIsAdded(t *testing.T) {
+	inFreshWorlds(t, quotas(alice, quota.Limits{quota.QueuedBytes: 10}), func(w *world) {
+		w.create("/a")
+		once := SendRequest{Queue: "/a", Messages: []queue.Message{{Type: 1, Body: []byte("12345"), DedupID: "1"}}}
+		first, err := w.Send(w.ctx, alice, once)
+		w.must(err)
+		again, err := w.Send(w.ctx, alice, once) // nothing more is stored
+		if err != nil || len(again.Duplicates) != 1 || again.Duplicates[0].Sequence != first.First {
+			t.Errorf("a duplicate at the quota: %+v, %v", again, err)
+		}
+		_, err = w.DeleteQueue(w.ctx, alice, "/a")
+		w.must(err)
+		w.create("/b", func(s *queue.Settings) { s.MaxMessages, s.Overflow = 1, queue.DropOldest })
+		w.send("/b", "123456")
+		w.send("/b", "abcdef") // in the place of the one before
+		_, err = w.trySend("/b", "12345678901")
+		w.wants(err, reason.QuotaExceeded)
+		w.counts("/b", 1, 0, 0, 0) // and nothing was dropped for it
+	})
+}
+
+func TestDeadLettersBeyondTheirQueuesQuotaAreBuried(t *testing.T) {
+	inFreshWorlds(t, quotas(bob, quota.Limits{quota.QueuedBytes: 1000}), func(w *world) {
+		_, _, err := w.CreateQueue(w.ctx, bob, "/dead", func(s *queue.Settings) error { s.Mode = 0o622; return nil }, false)
+		w.must(err)
+		w.create("/a", func(s *queue.Settings) { s.DeadLetter, s.MaxAttempts = "/dead", 1 })
+		for range 3 {
+			w.send("/a", strings.Repeat("x", 400))
+		}
+		for _, d := range w.receive("/a", 3) {
+			w.must(w.settle(d, Verdict{Outcome: Nack}))
+		}
+		used := w.quotas.Usage(bob.Principal()).Entries[quota.QueuedBytes].Used
+		if used > 1000 || used == 0 {
+			t.Errorf("bob is charged %d bytes, of 1000", used)
+		}
+		if s := w.stats("/a"); s.Buried == 0 || s.Buried == 3 {
+			t.Errorf("%d are buried", s.Buried)
+		}
+	})
+}
+
+func TestGroupOfAQueueMakesItsOwnerNoAdmin(t *testing.T) {
+	inFreshWorlds(t, withPolicy(access.Policy{AdminGroups: []uint32{27}}), func(w *world) {
+		w.create("/a", func(s *queue.Settings) { s.DeadLetter, s.MaxAttempts = "/secret", 1 })
+		_, err := w.UpdateQueue(w.ctx, root, "/a", func(s *queue.Settings) error { s.GroupGID = 27; return nil })
+		w.must(err)
+		_, _, err = w.CreateQueue(w.ctx, root, "/secret", func(*queue.Settings) error { return nil }, false)
+		w.must(err)
+		w.send("/a", "m")
+		w.must(w.settle(w.receiveOne("/a"), Verdict{Outcome: Nack}))
+		w.counts("/a", 0, 0, 0, 1)
+	})
 }

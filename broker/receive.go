@@ -43,11 +43,8 @@ func (r *receiver) end(deliveries []queue.Delivery, err error) {
 }
 
 // Receive hands out what is ready, or waits for it. See transport.Broker.
-func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveRequest) ([]queue.Delivery, error) {
-	if err := b.fair.enter(ctx, id.Principal(), r.Queue, callWork); err != nil {
-		return nil, err
-	}
-	s, err := b.find(id, r.Queue, access.Receive)
+func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveRequest) (out []queue.Delivery, err error) {
+	s, err := b.findInTurn(ctx, id, r.Queue, access.Receive, callWork)
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +55,11 @@ func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveReq
 	if r.Wait < 0 || r.Wait > limits.WaitMax {
 		return nil, reason.Invalid("wait", "wait %v: it must be 0 (not at all) to %v", r.Wait, limits.WaitMax)
 	}
+	defer func() {
+		if err == nil {
+			b.fair.granted(id.Principal(), s.id, deliveryWork(out))
+		}
+	}()
 	var now queue.Instant
 	var got []queue.Delivery
 	for {
@@ -68,7 +70,7 @@ func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveReq
 			s.expire(now.Mono)
 			s.mu.Lock()
 		}
-		if err := s.goneLocked(); err != nil {
+		if err := s.mayLocked(id, access.Receive); err != nil {
 			s.mu.Unlock()
 			if len(got) > 0 {
 				return s.handOver(ctx, got, want.Consume, nil)

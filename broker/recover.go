@@ -77,6 +77,7 @@ func (b *Broker) adopt(l *loader) error {
 	}
 	if len(l.damages.places) > 0 {
 		concerned, why := l.concerned(), l.damages.String()
+		b.damage = why
 		b.log.Error("the journal is damaged", zap.String("damage", why), zap.Strings("queues", concerned))
 		for _, q := range queues {
 			if l.quarantined[q.ID()] == "" && slices.Contains(concerned, q.Name()) {

@@ -48,10 +48,7 @@ func (b *Broker) Send(ctx context.Context, id identity.Identity, r SendRequest) 
 
 // Submit is Send that does not wait for the disk: what it returns may be told only after Await of the ticket.
 func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest) (queue.Stored, Ticket, error) {
-	if err := b.fair.enter(ctx, id.Principal(), r.Queue, sendWork(r.Messages)); err != nil {
-		return queue.Stored{}, 0, err
-	}
-	s, err := b.find(id, r.Queue, access.Send)
+	s, err := b.findInTurn(ctx, id, r.Queue, access.Send, sendWork(r.Messages))
 	if err != nil {
 		return queue.Stored{}, 0, err
 	}
@@ -64,6 +61,9 @@ func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest
 	stored, w, err := s.sendLocked(id, &r, batch, bytes)
 	ticket := s.last // also what a repeat, or a duplicate, was answered with may not be on disk yet
 	s.mu.Unlock()
+	if err == nil {
+		b.fair.granted(id.Principal(), s.id, 0)
+	}
 	if w != nil {
 		stored, err = s.awaitRoom(ctx, w, r.Wait)
 		s.mu.Lock()
@@ -82,7 +82,7 @@ func totalBytes(messages []queue.Message) (total int64) {
 
 // sendLocked stores a batch, or lets the sender wait for room: then it returns its place in line.
 func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Batch, bytes int64) (queue.Stored, *waiting[*blockedSend], error) {
-	if err := s.goneLocked(); err != nil {
+	if err := s.mayLocked(id, access.Send); err != nil {
 		return queue.Stored{}, nil, err
 	}
 	if stored, ok, err := s.q.Repeat(batch.Producer, batch.Number); ok || err != nil {
@@ -96,7 +96,7 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 	blocks := lines && r.Wait != 0
 	if !lines || s.blocked.len == 0 {
 		now := s.b.now()
-		stored, err := s.storeLocked(now, batch, bytes)
+		stored, err := s.storeLocked(now, batch)
 		if err == nil {
 			s.publishLocked()
 			s.afterLocked(now)
@@ -124,14 +124,9 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 	return queue.Stored{}, w, nil
 }
 
-// storeLocked stores a batch of so many bytes. Behind a deep backlog, and with much in memory, payloads stay in the journal only.
-func (s *served) storeLocked(now queue.Instant, batch queue.Batch, bytes int64) (queue.Stored, error) {
-	if !batch.Reserved {
-		if err := s.takeBytesLocked(bytes); err != nil {
-			return queue.Stored{}, err
-		}
-	}
-	defer s.chargeLocked() // there may be duplicates in it, and it may have made room for itself
+// storeLocked stores a batch. Behind a deep backlog, and with much in memory, payloads stay in the journal only.
+func (s *served) storeLocked(now queue.Instant, batch queue.Batch) (queue.Stored, error) {
+	defer s.chargeLocked()
 	s.spill = s.durable && s.q.ResidentBytes() > spillFloor && s.b.totals.payloads.Load() > s.b.payloadMemory
 	batch.Spill = s.spill
 	stored, err := s.q.Send(now, batch)
@@ -196,7 +191,7 @@ func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
 			s.tryLaterLocked() // the room there was when it came may be gone
 			break
 		}
-		out, err := s.storeLocked(now, v.batch, v.charge)
+		out, err := s.storeLocked(now, v.batch)
 		if full, ok := err.(*reason.Error); ok && full.Reason == reason.QueueFull && full.RetryAfter > 0 {
 			break
 		}

@@ -51,6 +51,7 @@ type served struct {
 
 	owner   *quota.Account // whom the queue is charged to
 	charged int64          // bytes of it
+	paid    bool           // what is about to be stored is charged already
 
 	// The journal. durable never changes: what the queue holds is journaled, not only that it is there.
 	durable     bool
@@ -80,6 +81,7 @@ func newServed(b *Broker, q *queue.Queue, name string, id uint64) *served {
 		consumers: map[*Consumer]struct{}{},
 		durable:   b.journal != nil && s.Durability == queue.Journal,
 	}
+	q.Grow = v.growLocked
 	v.announced = q.Last()
 	if b.journal != nil {
 		q.Emit = func(r *queue.Record) {

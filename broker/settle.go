@@ -18,9 +18,6 @@ func (b *Broker) Settle(ctx context.Context, id identity.Identity, all []Settlem
 	if err := b.checkSettlements(len(all)); err != nil {
 		return Settled{}, err
 	}
-	if err := b.fair.enter(ctx, id.Principal(), "", workOf(len(all), 0)); err != nil {
-		return Settled{}, err
-	}
 	var out Settled
 	var ticket Ticket
 	for i := 0; i < len(all); {
@@ -34,6 +31,14 @@ func (b *Broker) Settle(ctx context.Context, id identity.Identity, all []Settlem
 		}
 		ticket = max(ticket, b.settleRun(id, all, i, end, &out))
 		i = end
+	}
+	switch failed := len(out.Failures); {
+	case failed == len(all): // no room was made
+		if _, err := b.fair.enter(ctx, id.Principal(), workOf(failed, 0)); err != nil {
+			return out, err
+		}
+	case failed > 0:
+		b.fair.count(id.Principal(), workOf(failed, 0))
 	}
 	return out, b.Await(ctx, ticket)
 }
@@ -70,7 +75,16 @@ func (b *Broker) settleRun(id identity.Identity, all []Settlement, i, end int, o
 		return 0
 	}
 	run := all[i:end]
-	done := 0
+	done, failed := 0, len(out.Failures)
+	defer func() {
+		if len(out.Failures)-failed < len(run) {
+			work := workOf(len(run), 0)
+			if i > 0 {
+				work -= callWork // the call's first run stands for it
+			}
+			s.b.fair.granted(id.Principal(), s.id, work)
+		}
+	}()
 	return s.settle(needsDead(run, func(t *Settlement) Outcome { return t.Outcome }), func(t queue.Settlements) (missing bool) {
 		if s.deleted {
 			fail(i+done, gone())

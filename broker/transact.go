@@ -52,10 +52,7 @@ type part struct {
 // Transact does all of it or nothing. It never waits for room. Stored has an element for each of the sends.
 // An error says by its Queue, and its Index, what was in the way: the index counts sends and then acks.
 func (b *Broker) Transact(ctx context.Context, id identity.Identity, r TransactRequest) ([]queue.Stored, error) {
-	if err := b.fair.enter(ctx, id.Principal(), "", r.work()); err != nil {
-		return nil, err
-	}
-	parts, err := b.plan(id, &r)
+	parts, err := b.planInTurn(ctx, id, &r)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +87,27 @@ func (b *Broker) Transact(ctx context.Context, id identity.Identity, r TransactR
 	if err != nil {
 		return nil, err
 	}
+	for _, p := range parts[:min(len(parts), fairQueues)] {
+		b.fair.granted(id.Principal(), p.s.id, 0)
+	}
 	return stored, b.Await(ctx, ticket)
+}
+
+// planInTurn is plan that then waits for the transaction's turn.
+func (b *Broker) planInTurn(ctx context.Context, id identity.Identity, r *TransactRequest) ([]*part, error) {
+	parts, err := b.plan(id, r)
+	queues := make([]uint64, len(parts))
+	for i, p := range parts {
+		queues[i] = p.s.id
+	}
+	held, turnErr := b.fair.enter(ctx, id.Principal(), r.work(), queues...)
+	switch {
+	case turnErr != nil:
+		return nil, turnErr
+	case err == nil && held:
+		return b.plan(id, r) // queues may be deleted, and access withdrawn
+	}
+	return parts, err
 }
 
 // plan sorts a transaction by queue, in the order of their ids.
@@ -246,9 +263,6 @@ func (p *part) checkLocked(now queue.Instant, r *TransactRequest) error {
 	if err := s.q.CheckSend(now, p.batch, p.freedMessages, p.freedBytes); err != nil {
 		return at(on(s, err), p.sends[0])
 	}
-	if err := s.takeBytesLocked(totalBytes(p.batch.Messages) - p.freedBytes); err != nil {
-		return at(err, p.sends[0])
-	}
 	return nil
 }
 
@@ -264,7 +278,9 @@ func (p *part) doLocked(now queue.Instant, r *TransactRequest) error {
 		t.End()
 	}
 	if len(p.sends) > 0 {
-		stored, err := s.storeLocked(now, p.batch, 0) // charged by checkLocked
+		s.paid = true // checkLocked has asked
+		stored, err := s.storeLocked(now, p.batch)
+		s.paid = false
 		if err != nil {
 			return err
 		}

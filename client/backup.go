@@ -22,7 +22,7 @@ const (
 
 // Backup writes a consistent copy of the daemon's journal to w: what was acknowledged before the call is
 // in it. It is a tar archive of the journal's files, whose last file, MANIFEST.json, lists them with their
-// SHA-256. Only root and the daemon's user may: else ErrAccessDenied.
+// SHA-256. Only admins may (root, the daemon's user, members of its admin_group): else ErrAccessDenied.
 //
 // Backup checks what passes through it and fails unless all of the manifest arrived as it says; what was
 // written to w by then is no backup. progress, if not nil, is told how many bytes of the journal have come,

@@ -58,7 +58,8 @@ func (n *nackAfter) Unwrap() error { return n.error }
 // gives back what no handler has begun, waits for the handlers, settles, and returns nil.
 //
 // It fails with ErrUnreachable where no daemon answers, and when the daemon refuses: the queue does not
-// exist, or is deleted. A connection that breaks later is made again; the deliveries of the
+// exist, or is deleted. A connection that breaks later is made again, unless the certificate is not accepted any more
+// (ErrUnauthenticated); the deliveries of the
 // broken one come again and can no longer be settled (ErrStaleReceipt). Should it break while stopping,
 // the error says so.
 func (q *Queue) Consume(ctx context.Context, h Handler, o ConsumeOptions) error {
@@ -126,7 +127,7 @@ func (c *consumer) run(ctx context.Context) error {
 		if pause(ctx, try) != nil {
 			return nil
 		}
-		if err := c.q.c.awaitReady(ctx); err != nil {
+		if err := c.q.c.awaitAccepted(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}

@@ -105,7 +105,7 @@ func Dial(target string, opts ...Option) (*Client, error) {
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithAuthority(way.authority),
-		grpc.WithUserAgent(o.userAgent),
+		userAgent(o.userAgent),
 		grpc.WithTransportCredentials(way.credentials),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(limits.FrameBytes), grpc.MaxCallSendMsgSize(limits.FrameBytes)),
 		grpc.WithMaxHeaderListSize(limits.HeaderListBytes),
@@ -126,6 +126,14 @@ func Dial(target string, opts ...Option) (*Client, error) {
 	c.rings = ipcdv1.NewRingServiceClient(conn)
 	c.system = ipcdv1.NewSystemServiceClient(conn)
 	return c, nil
+}
+
+// userAgent names the program. gRPC puts its own name behind, after a blank, even if there is none.
+func userAgent(name string) grpc.DialOption {
+	if name == "" {
+		return grpc.EmptyDialOption{}
+	}
+	return grpc.WithUserAgent(name)
 }
 
 // way is how a client comes to its daemon.
@@ -272,7 +280,13 @@ func dialAddress(ctx context.Context, network, address string, secure bool) (net
 }
 
 // awaitReady returns once there is a connection, or with the error of the context.
-func (c *Client) awaitReady(ctx context.Context) error {
+func (c *Client) awaitReady(ctx context.Context) error { return c.await(ctx, false) }
+
+// awaitAccepted is awaitReady that gives up, with an *Error, once client and daemon do not accept each other's
+// certificates: no further try changes that.
+func (c *Client) awaitAccepted(ctx context.Context) error { return c.await(ctx, true) }
+
+func (c *Client) await(ctx context.Context, accepted bool) error {
 	for {
 		state := c.conn.GetState()
 		switch state {
@@ -282,6 +296,11 @@ func (c *Client) awaitReady(ctx context.Context) error {
 			return errClosed()
 		case connectivity.Idle:
 			c.conn.Connect()
+		case connectivity.TransientFailure:
+			e := &Error{Index: Whole}
+			if c.explain(e, codes.Unavailable); accepted && e.is(reason.Unauthenticated) {
+				return e
+			}
 		}
 		if !c.conn.WaitForStateChange(ctx, state) {
 			return ctx.Err()

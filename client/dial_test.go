@@ -9,10 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/ipcd/ipcd/internal/reason"
+	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
 )
 
 func TestDialUnderstandsAddresses(t *testing.T) {
@@ -209,6 +212,31 @@ func TestEveryReasonHasASentinel(t *testing.T) {
 		}
 		if found != 1 {
 			t.Errorf("%s matches %d sentinels, want 1", r, found)
+		}
+	}
+}
+
+func TestUserAgentIsTheProgramsNameBeforeThatOfTheLibrary(t *testing.T) {
+	agents := make(chan string, 1)
+	f := serve(t, grpc.UnaryInterceptor(func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+		agents <- strings.Join(metadata.ValueFromIncomingContext(ctx, "user-agent"), "|")
+		return &ipcdv1.GetInfoResponse{}, nil
+	}))
+	for _, name := range []string{"", "jobs/1.2"} {
+		c, err := Dial(f.address, WithInsecure(), WithUserAgent(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Info(t.Context()); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		want := "grpc-go/"
+		if name != "" {
+			want = name + " " + want
+		}
+		if got := <-agents; !strings.HasPrefix(got, want) {
+			t.Errorf("%q, want %q first", got, want)
 		}
 	}
 }

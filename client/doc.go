@@ -13,7 +13,7 @@
 //	published, err := p.Publish(ctx, client.RingMessage{Type: 7, Payload: tick})
 //	for d, err := range c.Ring("/ticks").Subscribe(ctx, client.RingSubscribeOptions{}) {}
 //
-//	c, err = client.Dial("ipcd.example.org:7420", client.WithTLS(client.TLS{CertFile: cert, KeyFile: key, CAFile: ca}))
+//	c, err = client.Dial("ipcd.example.org:7475", client.WithTLS(client.TLS{CertFile: cert, KeyFile: key, CAFile: ca}))
 //
 // What a call acknowledged survives a crash, unless the queue was declared DurabilityMemory. What is in a ring
 // is in memory alone.

@@ -193,7 +193,7 @@ func (c *Client) explain(e *Error, code codes.Code) {
 			e.Message, e.cause = fmt.Sprintf("%s: %s", c.target, known.Message), known
 		case errors.Is(*dialError, fs.ErrPermission):
 			e.Reason = string(reason.AccessDenied)
-			e.Message, e.cause = fmt.Sprintf("no access to %s: %v; ask for membership in the socket's group", c.target, *dialError), *dialError
+			e.Message, e.cause = fmt.Sprintf("no access to %s: %v; the socket, or a directory before it, is closed to this user", c.target, *dialError), *dialError
 		default:
 			e.Message, e.cause = fmt.Sprintf("no ipcd answers at %s: %v; is it running, and is this its address?", c.target, *dialError), *dialError
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 func ExampleWithTLS() {
-	c, err := client.Dial("ipcd.example.org:7420", client.WithTLS(client.TLS{
+	c, err := client.Dial("ipcd.example.org:7475", client.WithTLS(client.TLS{
 		CertFile: "/etc/worker/cert.pem", // files are read again for each connection
 		KeyFile:  "/etc/worker/key.pem",
 		CAFile:   "/etc/worker/ca.pem",

@@ -38,16 +38,16 @@ func Example() {
 }
 
 func ExampleDial() {
-	c, err := client.Dial("127.0.0.1:7420", client.WithInsecure())
+	c, err := client.Dial("127.0.0.1:7475", client.WithInsecure())
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer c.Close()
 	fmt.Println(c.Target())
-	_, err = client.Dial("192.0.2.1:7420", client.WithInsecure())
+	_, err = client.Dial("192.0.2.1:7475", client.WithInsecure())
 	fmt.Println(errors.Is(err, client.ErrInvalidArgument))
 	// Output:
-	// 127.0.0.1:7420
+	// 127.0.0.1:7475
 	// true
 }
 

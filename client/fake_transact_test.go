@@ -103,7 +103,7 @@ func (f *fake) Backup(_ *ipcdv1.BackupRequest, stream grpc.ServerStreamingServer
 	archive := f.archive
 	f.mu.Unlock()
 	if archive == nil {
-		return statusOf(reason.New(reason.AccessDenied, "only root and the daemon's user may"))
+		return statusOf(reason.New(reason.AccessDenied, "only admins may"))
 	}
 	const piece = 700
 	for done := 0; done < len(archive); {

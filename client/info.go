@@ -42,6 +42,7 @@ type Storage struct {
 	Full          bool          // sends are refused with ErrDiskFull
 	Damaged       int           // queues that are read-only because the journal is damaged
 	DamagedQueues []string      // those of them that the caller may look at
+	Damage        string        // what was found damaged when the daemon began, also where the queues concerned are not known; "": nothing
 }
 
 // Caller is an identity as the daemon established it.
@@ -109,6 +110,7 @@ func storageOf(p *ipcdv1.Storage) Storage {
 		Full:          p.GetFull(),
 		Damaged:       int(p.GetDamaged()),
 		DamagedQueues: p.GetDamagedQueues(),
+		Damage:        p.GetDamage(),
 	}
 }
 

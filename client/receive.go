@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -75,9 +76,13 @@ func (q *Queue) Receive(ctx context.Context, n int, o ReceiveOptions) ([]*Delive
 		if sent && o.AtOnce && !e.answered {
 			return nil, newError(reason.OutcomeUnknown, "messages that were consumed at once may be lost: %s", e.Message).on(q.name).because(e)
 		}
-		if q.c.receiveAgain(ctx, start, o.Wait, try) != nil {
-			if ctx.Err() != nil {
+		if err := q.c.receiveAgain(ctx, start, o.Wait, try); err != nil {
+			var refused *Error
+			switch {
+			case ctx.Err() != nil:
 				return nil, contextError(ctx).on(q.name)
+			case errors.As(err, &refused):
+				return nil, refused
 			}
 			return nil, e
 		}
@@ -95,7 +100,7 @@ func (c *Client) receiveAgain(ctx context.Context, start time.Time, wait time.Du
 	if err := pause(ctx, try); err != nil {
 		return err
 	}
-	return c.awaitReady(ctx)
+	return c.awaitAccepted(ctx)
 }
 
 func settleMode(atOnce bool) ipcdv1.SettleMode {

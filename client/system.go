@@ -30,16 +30,17 @@ type Reloaded struct {
 	Applied     []string // keys whose new values are in force, and queues and rings that were made or changed
 	NeedRestart []string // keys whose new values count from the daemon's next start on
 	Refused     []string // declarations of queues and rings that could not be applied, with the reason
+	Warnings    []string // what is no mistake, and yet hardly as it was meant, such as a file that is not read
 }
 
 // Reload lets the daemon read its configuration again. If there is a mistake anywhere in it nothing changes, and
-// ErrConfigInvalid says which. Only admins may: root, the daemon's user, and members of the configured group.
+// ErrConfigInvalid says which. Only admins may: root, the daemon's user, and members of its admin_group.
 func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 	r, err := c.system.Reload(ctx, &ipcdv1.ReloadRequest{})
 	if err != nil {
 		return Reloaded{}, c.rpcError(err, "")
 	}
-	return Reloaded{Applied: r.GetApplied(), NeedRestart: r.GetNeedRestart(), Refused: r.GetRefused()}, nil
+	return Reloaded{Applied: r.GetApplied(), NeedRestart: r.GetNeedRestart(), Refused: r.GetRefused(), Warnings: r.GetWarnings()}, nil
 }
 
 // Metrics returns the daemon's metrics in the text format of Prometheus, version 0.0.4. Only admins may.

@@ -126,22 +126,28 @@ func (f *tlsFake) GetInfo(ctx context.Context, _ *ipcdv1.GetInfoRequest) (*ipcdv
 }
 
 // serveTLS starts a daemon that takes clients of an authority, with a server certificate.
-func serveTLS(t *testing.T, clients *authority, own tls.Certificate, edit func(*tls.Config)) *tlsFake {
+func serveTLS(t *testing.T, clients *authority, own tls.Certificate, edit func(*tls.Config), more ...func(*grpc.Server)) *tlsFake {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: x509.NewCertPool()}
 	config.ClientCAs.AddCert(clients.cert)
 	if edit != nil {
 		edit(config)
 	}
-	return serve(t, grpc.Creds(credentials.NewTLS(config)))
+	return serveMore(t, more, grpc.Creds(credentials.NewTLS(config)))
 }
 
-func serve(t *testing.T, options ...grpc.ServerOption) *tlsFake {
+func serve(t *testing.T, options ...grpc.ServerOption) *tlsFake { return serveMore(t, nil, options...) }
+
+// serveMore starts a daemon with more services.
+func serveMore(t *testing.T, more []func(*grpc.Server), options ...grpc.ServerOption) *tlsFake {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &tlsFake{Listener: l, address: l.Addr().String(), server: grpc.NewServer(options...)}
 	ipcdv1.RegisterSystemServiceServer(f.server, f)
+	for _, register := range more {
+		register(f.server)
+	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = f.server.Serve(f) }()
 	t.Cleanup(func() { f.server.Stop(); <-done })
@@ -336,5 +342,56 @@ func TestFilesThatCannotBeUsedAreFoundByDial(t *testing.T) {
 	}
 	if _, err := Dial("unix:///run/x.sock", WithTLS(a.tls("alice"))); !errors.Is(err, ErrInvalidArgument) || !strings.Contains(err.Error(), "TLS is for TCP") {
 		t.Errorf("%v", err)
+	}
+}
+
+// consumed is a daemon that delivers one message to each consumer.
+type consumed struct {
+	ipcdv1.UnimplementedMessageServiceServer
+}
+
+func (consumed) Consume(stream grpc.BidiStreamingServer[ipcdv1.ConsumeRequest, ipcdv1.ConsumeResponse]) error {
+	_ = stream.Send(&ipcdv1.ConsumeResponse{Kind: &ipcdv1.ConsumeResponse_Opened{Opened: &ipcdv1.ConsumeOpened{}}})
+	_ = stream.Send(&ipcdv1.ConsumeResponse{Kind: &ipcdv1.ConsumeResponse_Deliveries{Deliveries: &ipcdv1.Deliveries{
+		FirstTag: 1, Deliveries: []*ipcdv1.Delivery{{Message: &ipcdv1.Message{Type: 1}}}}}})
+	<-stream.Context().Done()
+	return nil
+}
+
+func TestConsumeEndsWhenItsCertificateIsAcceptedNoMore(t *testing.T) {
+	a, other := newAuthority(t), newAuthority(t)
+	var refuse atomic.Bool
+	f := serveTLS(t, a, a.issue("daemon", forLoopback), func(c *tls.Config) {
+		foreign := c.Clone()
+		foreign.ClientCAs = x509.NewCertPool()
+		foreign.ClientCAs.AddCert(other.cert)
+		foreign.NextProtos = []string{"h2"}
+		c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			if refuse.Load() {
+				return foreign, nil
+			}
+			return nil, nil
+		}
+	}, func(s *grpc.Server) { ipcdv1.RegisterMessageServiceServer(s, consumed{}) })
+	a.issue("client", nil)
+	c, err := Dial(f.address, WithTLS(a.tls("client")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ended, delivered := make(chan error, 1), make(chan struct{}, 1)
+	go func() {
+		ended <- c.Queue("/jobs").Consume(t.Context(), func(context.Context, *Delivery) error {
+			delivered <- struct{}{}
+			return nil
+		}, ConsumeOptions{AtOnce: true})
+	}()
+	<-delivered
+	f.cut() // which it outlives
+	<-delivered
+	refuse.Store(true)
+	f.cut()
+	if err := <-ended; !errors.Is(err, ErrUnauthenticated) {
+		t.Errorf("it ended with %v", err)
 	}
 }

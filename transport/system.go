@@ -24,6 +24,7 @@ type Reloaded struct {
 	Applied     []string // keys whose new values are in force, and queues and rings that were made or changed
 	NeedRestart []string // keys whose new values count from the next start on
 	Refused     []string // declarations that could not be applied, with the reason
+	Warnings    []string // what is no mistake, and yet hardly as it was meant
 }
 
 // Client is a connection to the daemon.

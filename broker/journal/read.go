@@ -8,6 +8,8 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"syscall"
+	"time"
 
 	"github.com/ipcd/ipcd/internal/vfs"
 )
@@ -106,9 +108,32 @@ func readPayloads(fs vfs.FS, dir string, list []wanted, out func(i int, payload 
 	return first
 }
 
+// Passing reports whether an error is want of descriptors or memory: nothing is wrong with the journal, and trying
+// again may help.
+func Passing(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
+// How long to wait for a descriptor.
+const (
+	openPause    = 20 * time.Millisecond
+	openAttempts = 1500
+)
+
+// openPatiently opens a segment that is needed, and waits for a descriptor if there is none.
+func openPatiently(fs vfs.FS, name string) (file vfs.File, err error) {
+	for range openAttempts {
+		if file, err = fs.OpenRead(name); !Passing(err) {
+			break
+		}
+		time.Sleep(openPause)
+	}
+	return file, err
+}
+
 // readFile reads payloads of one file, in the order of their positions.
 func readFile(fs vfs.FS, name string, list []wanted, out func(i int, payload []byte), note func(error)) (err error) {
-	file, err := fs.OpenRead(name)
+	file, err := openPatiently(fs, name)
 	if err != nil {
 		return fmt.Errorf("open a segment: %w", err)
 	}

@@ -33,6 +33,9 @@ type Queue struct {
 	// Cut, if set, is called where the records emitted so far may be committed apart from what follows:
 	// between dead letters, which would else make one operation's records too large.
 	Cut func()
+	// Grow, if set, is asked before a send by how many bytes the queue may grow. Its error refuses the send, and changes
+	// nothing. Room that was reserved is not asked for.
+	Grow func(bytes int64) error
 	// CreatedAt is when the queue was made, wall time, ns since 1970.
 	CreatedAt int64
 

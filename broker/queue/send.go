@@ -59,6 +59,9 @@ func (q *Queue) Send(now Instant, b Batch) (Stored, error) {
 		if err := q.findRoom(r, int64(len(r.Messages)), bytes, 0, 0); err != nil {
 			return Stored{}, err
 		}
+		if err := q.mayGrow(r, bytes); err != nil {
+			return Stored{}, err
+		}
 		q.dropAhead(r)
 	}
 	q.stats.Duplicates += uint64(len(r.Duplicates))
@@ -147,6 +150,19 @@ func (q *Queue) findRoom(r *Record, messages, bytes, freedMessages, freedBytes i
 	}
 	return reason.New(reason.QueueFull, "the queue holds %d of %d messages and %d of %d bytes: receive from it, raise its limits, or try again later",
 		q.Len()+q.reservedMessages, s.MaxMessages, q.stats.Bytes+q.reservedBytes, s.MaxBytes).Retry(fullRetry)
+}
+
+// mayGrow asks whether the queue may hold so many bytes more, less what is to be dropped.
+func (q *Queue) mayGrow(r *Record, bytes int64) error {
+	if q.Grow == nil {
+		return nil
+	}
+	for _, seq := range r.Seqs {
+		if n := q.slots.find(seq); n != 0 {
+			bytes -= int64(q.slots.at(n).ref.charge())
+		}
+	}
+	return q.Grow(bytes)
 }
 
 // chooseVictims names the ready messages to drop: the oldest of the lowest priority, as long as none

@@ -69,5 +69,8 @@ func (q *Queue) CheckSend(now Instant, b Batch, freedMessages, freedBytes int64)
 	if err != nil || len(r.Messages) == 0 || b.Reserved {
 		return err
 	}
-	return q.findRoom(&r, int64(len(r.Messages)), bytes, freedMessages, freedBytes)
+	if err := q.findRoom(&r, int64(len(r.Messages)), bytes, freedMessages, freedBytes); err != nil {
+		return err
+	}
+	return q.mayGrow(&r, bytes-freedBytes)
 }

@@ -133,6 +133,9 @@ func (s *Settings) Check() error {
 			return err
 		}
 	}
+	if s.OwnerUID == noID || s.GroupGID == noID {
+		return reason.Invalid("settings.owner_uid", "owner_uid %d, group_gid %d: %d stands for no user and no group (chown(2)); name another", s.OwnerUID, s.GroupGID, uint32(noID))
+	}
 	if s.DeadLetter != "" {
 		if err := CheckName(s.DeadLetter); err != nil {
 			return reason.Invalid("settings.dead_letter_queue", "dead_letter_queue: %v", err)
@@ -188,3 +191,6 @@ func (s *Settings) backoff(n int) time.Duration {
 	}
 	return min(d, s.BackoffMax)
 }
+
+// noID is the uid and the gid that stand for none: (uid_t)-1, see chown(2).
+const noID = 1<<32 - 1

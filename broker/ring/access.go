@@ -39,8 +39,8 @@ func (r *Rings) find(id identity.Identity, name string, want access.Right) (*rin
 	if rg == nil {
 		return nil, reason.New(reason.RingNotFound, "there is no such ring: create it first").On(name)
 	}
-	if err := r.access.Check(id, rg.object(), want); err != nil {
-		return nil, err
+	if err := r.access.Denial(id, rg.object(), want); err != nil {
+		return nil, err // whoever was called tells of it, without a lock
 	}
 	return rg, nil
 }
@@ -64,8 +64,8 @@ func (m *Member) withdrawnLocked() error {
 	if rg.rings.access.Allows(m.who, o, m.right()) {
 		return nil
 	}
-	return reason.New(reason.AccessDenied, "%v may not %v any more: it belongs to uid %d, gid %d and has mode %#o, and no rule grants it",
-		m.who, m.right(), o.OwnerUID, o.GroupGID, o.Mode).On(rg.name)
+	return reason.New(reason.AccessDenied, "%v may not %s any more: it belongs to uid %d, gid %d and has mode %#o, and no rule grants it",
+		m.who, m.right().On(o.Kind), o.OwnerUID, o.GroupGID, o.Mode).On(rg.name)
 }
 
 // AccessChanged is to be called after the policy has changed: members and subscriptions that may not be any more are

@@ -23,7 +23,7 @@ func TestWhoIsNoLocalUserHasWhatRulesGrant(t *testing.T) {
 		ctx := context.Background()
 		w.create(alice, "/r", small) // mode 0666
 		_, _, err := w.Publish(ctx, who, "/r", messages(1))
-		wants(t, err, reason.AccessDenied, "send to it", who.String())
+		wants(t, err, reason.AccessDenied, "produce into it", who.String())
 		_, err = w.Subscribe(ctx, who, "/r", SubscribeOptions{})
 		wants(t, err, reason.AccessDenied, "look at it")
 		_, err = w.Get(ctx, who, "/r")
@@ -110,7 +110,7 @@ func TestChangedPolicyThrowsOutWhoItGrantsNothing(t *testing.T) {
 	if his.isGone() || hers.isGone() || !reads.isGone() {
 		t.Errorf("without look: producer gone %v, consumer gone %v", his.isGone(), reads.isGone())
 	}
-	wants(t, reads.Err(), reason.AccessDenied, "look at it any more")
+	wants(t, reads.Err(), reason.AccessDenied, "look at it or consume it any more")
 	_, err := j.Ready()
 	wants(t, err, reason.AccessDenied)
 	control.Set(access.Policy{})

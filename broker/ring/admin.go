@@ -20,6 +20,7 @@ import (
 // Create makes a ring with the default settings as changed by edit. If it exists with the same settings and exclusive
 // is false, created is false. The definition is on disk when it returns.
 func (r *Rings) Create(_ context.Context, id identity.Identity, name string, edit Edit, exclusive bool) (info Info, created bool, err error) {
+	defer r.access.Tell(id, &err)
 	if err := checkName(name); err != nil {
 		return Info{}, false, err
 	}
@@ -77,7 +78,7 @@ func (r *Rings) same(id identity.Identity, rg *ring, edit Edit, exclusive bool) 
 	if exclusive {
 		return Info{}, reason.New(reason.RingExists, "the ring exists already").On(rg.name)
 	}
-	if err := r.access.Check(id, rg.object(), access.Look); err != nil {
+	if err := r.access.Denial(id, rg.object(), access.Look); err != nil {
 		return Info{}, err
 	}
 	have := *rg.settings.Load()
@@ -126,7 +127,8 @@ func (r *Rings) checkSettings(id identity.Identity, name string, s, old *Setting
 }
 
 // Get tells about a ring.
-func (r *Rings) Get(_ context.Context, id identity.Identity, name string) (Info, error) {
+func (r *Rings) Get(_ context.Context, id identity.Identity, name string) (_ Info, err error) {
+	defer r.access.Tell(id, &err)
 	rg, err := r.find(id, name, access.Look)
 	if err != nil {
 		return Info{}, err
@@ -158,7 +160,8 @@ func (r *Rings) List(ctx context.Context, id identity.Identity, glob string) ([]
 
 // Update changes mode, owner, group, retain and stall. Members that may not be members any more are thrown out. What a
 // consumer has mapped it can go on reading: memory that was handed out cannot be taken back.
-func (r *Rings) Update(_ context.Context, id identity.Identity, name string, edit Edit) (Info, error) {
+func (r *Rings) Update(_ context.Context, id identity.Identity, name string, edit Edit) (_ Info, err error) {
+	defer r.access.Tell(id, &err)
 	r.admin.Lock()
 	defer r.admin.Unlock()
 	if r.stopping.Load() {
@@ -223,6 +226,7 @@ func (rg *ring) enforce(changed *Settings) {
 // Delete removes a ring and throws its members out. It tells how many there were, lanes whose producers had left
 // included.
 func (r *Rings) Delete(_ context.Context, id identity.Identity, name string) (members int, err error) {
+	defer r.access.Tell(id, &err)
 	r.admin.Lock()
 	defer r.admin.Unlock()
 	if r.stopping.Load() {

@@ -48,7 +48,8 @@ func (r *Rings) token(ringID uint64, m *Member, inode uint64) [32]byte {
 
 // Adopt makes a member of an earlier run a member again, with its memory as it is. memory is whatever a stranger
 // passed; it stays the caller's. Errors are *reason.Error.
-func (r *Rings) Adopt(_ context.Context, id identity.Identity, q AdoptRequest, memory *os.File) (*Member, error) {
+func (r *Rings) Adopt(_ context.Context, id identity.Identity, q AdoptRequest, memory *os.File) (_ *Member, err error) {
+	defer r.access.Tell(id, &err)
 	rg, m, err := r.admit(id, AttachRequest{Name: q.Name, Role: q.Role, Lossless: q.Role == Consumer && q.Lossless, PID: q.PID})
 	if err != nil {
 		return nil, err

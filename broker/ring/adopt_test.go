@@ -326,7 +326,7 @@ func TestAdoptionNeedsAccessAndItsSlot(t *testing.T) {
 	}
 	mode(0o604)
 	_, err := w.adopt(his)
-	wants(t, err, reason.AccessDenied, "send to it")
+	wants(t, err, reason.AccessDenied, "produce into it")
 	mode(0o666)
 	taken := w.producer(alice, "/r") // he came too late
 	if taken.header.Slot != his.q.Slot {

@@ -41,7 +41,8 @@ type Joining struct {
 
 // Attach makes memory for a new member. Budgets are checked before. While members of the daemon's earlier run may come
 // back it waits, at most until ctx ends. Errors are *reason.Error, or the context's.
-func (r *Rings) Attach(ctx context.Context, id identity.Identity, q AttachRequest) (*Joining, error) {
+func (r *Rings) Attach(ctx context.Context, id identity.Identity, q AttachRequest) (_ *Joining, err error) {
+	defer r.access.Tell(id, &err)
 	rg, m, err := r.admit(id, q)
 	if err != nil {
 		return nil, err

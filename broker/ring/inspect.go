@@ -69,7 +69,7 @@ type ConsumerInfo struct {
 	Parks     uint64  // times it slept
 	Backstops uint64  // sleeps in which only the time limit found something
 	Corrupt   uint64  // lanes that did not make sense
-	Lag       uint64  // messages that it is behind, in all lanes that it has taken up
+	Lag       uint64  // messages that it is behind, in all lanes that it has taken up, or will
 	Lanes     []CursorInfo
 }
 
@@ -146,7 +146,14 @@ func (l *looked) consumer(now time.Time) ConsumerInfo {
 	return i
 }
 
-// cursors adds how far the consumer has read the lanes that it has taken up, or was evicted from, and tells the lanes.
+// untaken reports whether a lane that a consumer has not taken up is one that it will read from its beginning: it has
+// come after the consumer, which may be stopped, or busy with other lanes.
+func untaken(consumer uint64, lane *looked) bool {
+	return lane.member.id > consumer && lane.state == live
+}
+
+// cursors adds how far the consumer has read the lanes that it has taken up, or will, or was evicted from, and tells the
+// lanes.
 func (l *looked) cursors(c *ConsumerInfo, infos []LaneInfo, lanes []*looked) {
 	for k := range infos {
 		lane := &infos[k]
@@ -156,7 +163,7 @@ func (l *looked) cursors(c *ConsumerInfo, infos []LaneInfo, lanes []*looked) {
 		id, cursor, sequence, lost := shm.ReadCursor(l.memory, lane.Slot)
 		evicted := shm.Evicted(lanes[k].memory, c.Slot) == c.ID
 		if id != lane.ID {
-			if !evicted {
+			if !evicted && !untaken(c.ID, lanes[k]) {
 				continue
 			}
 			cursor, sequence, lost = 0, 0, 0 // it did not even take the lane up
@@ -171,7 +178,7 @@ func (l *looked) cursors(c *ConsumerInfo, infos []LaneInfo, lanes []*looked) {
 	}
 }
 
-// Behind is how many messages a consumer has not read yet, of the lanes that it has taken up; 0 for a producer, and once
+// Behind is how many messages a consumer has not read yet, of the lanes that it has taken up, or will; 0 for a producer, and once
 // the member has left.
 func (m *Member) Behind() (messages uint64) {
 	if m.role == Producer {
@@ -183,8 +190,11 @@ func (m *Member) Behind() (messages uint64) {
 		mine := slices.IndexFunc(all, func(l looked) bool { return l.member == m })
 		for k := range all[:max(mine, 0)] { // lanes come first
 			lane := &all[k]
-			if id, _, sequence, _ := shm.ReadCursor(all[mine].memory, lane.member.slot); id == lane.member.id {
+			switch id, _, sequence, _ := shm.ReadCursor(all[mine].memory, lane.member.slot); {
+			case id == lane.member.id:
 				messages += above(shm.ReadLane(lane.memory).Sequence, sequence)
+			case untaken(m.id, lane):
+				messages += shm.ReadLane(lane.memory).Sequence
 			}
 		}
 	})

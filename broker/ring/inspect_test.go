@@ -165,3 +165,23 @@ func TestDefectsAreNotTakenForFaults(t *testing.T) {
 		}()
 	}
 }
+
+func TestConsumerIsBehindInALaneThatItHasNotTakenUp(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.create(alice, "/r", small)
+	asleep := w.consumer(alice, "/r")
+	p := w.producer(alice, "/r")
+	out := p.writer(t)
+	for range 3 {
+		if err := out.Publish(context.Background(), 1, make([]byte, 32)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c := w.info("/r").Consumers[0]; c.Lag != 3 || asleep.Behind() != 3 {
+		t.Errorf("a consumer that has not looked yet is %d, and %d, behind", c.Lag, asleep.Behind())
+	}
+	late := w.consumer(alice, "/r") // it begins at the end
+	if late.Behind() != 0 {
+		t.Errorf("one that came later is %d behind", late.Behind())
+	}
+}

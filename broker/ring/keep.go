@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/shm"
 )
@@ -81,6 +83,38 @@ func parseKept(name string) (k keptLane, ok bool) {
 	return k, k.String() == name
 }
 
+// shelf is what is in the store. A service manager takes so many descriptors and drops more without a word: nobody's
+// lanes are to push out another's.
+type shelf struct {
+	mu  sync.Mutex // guards what follows; the last lock taken
+	all int
+	of  map[identity.Principal]int
+}
+
+// take reports whether there is room for one more lane that a principal pays for, and counts it then.
+func (s *shelf) take(p identity.Principal) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all >= limits.RingStored || s.of[p] >= limits.RingStoredPerUID {
+		return false
+	}
+	if s.of == nil {
+		s.of = map[identity.Principal]int{}
+	}
+	s.all++
+	s.of[p]++
+	return true
+}
+
+func (s *shelf) give(p identity.Principal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if s.of[p]--; s.of[p] == 0 {
+		delete(s.of, p)
+	}
+}
+
 // keep stores a lane of which the daemon is the only keeper, unless it was given up already. No lock may be held.
 func (m *Member) keep(memory *memory) {
 	r := m.ring.rings
@@ -90,6 +124,11 @@ func (m *Member) keep(memory *memory) {
 	memory.keeping.Lock()
 	defer memory.keeping.Unlock()
 	if memory.givenUp || memory.kept != "" {
+		return
+	}
+	payer := memory.charge.payer
+	if !r.shelf.take(payer) {
+		r.log.Warn("a lane is not stored, since there are too many: it would not survive a restart", zap.String("ring", m.ring.name), zap.Uint64("id", m.id), zap.Stringer("of", payer))
 		return
 	}
 	inode, err := shm.Inode(memory.readOnly)
@@ -104,6 +143,7 @@ func (m *Member) keep(memory *memory) {
 			return
 		}
 	}
+	r.shelf.give(payer)
 	r.log.Warn("a lane could not be stored: it would not survive a restart", zap.String("ring", m.ring.name), zap.Uint64("id", m.id), zap.Error(err))
 }
 
@@ -114,6 +154,7 @@ func (r *Rings) giveUp(memory *memory) {
 	memory.givenUp = true
 	if memory.kept != "" {
 		r.discard(memory.kept)
+		r.shelf.give(memory.charge.payer)
 		memory.kept = ""
 	}
 }
@@ -194,12 +235,17 @@ func (r *Rings) restoreLane(k *keptLane, file *os.File) error {
 	if err := rg.adoptOnce(m.id); err != nil {
 		return err
 	}
+	if !r.shelf.take(who.Principal()) {
+		return errors.New("too many lanes are stored")
+	}
 	c, short := rg.tryReserve(m, int(k.slot), who.Principal(), m.size())
 	if short != nil {
+		r.shelf.give(who.Principal())
 		return short.err
 	}
 	memory, err := reopen(file, m.size(), c)
 	if err != nil {
+		r.shelf.give(who.Principal())
 		rg.unreserve(m)
 		return err
 	}

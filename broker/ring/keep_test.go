@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/shm"
 )
 
@@ -385,4 +387,28 @@ func TestManagerThatKeepsNothingDoesNoHarm(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	w.publish(3)
+}
+
+func TestNobodyFillsTheStoreForAllOthers(t *testing.T) {
+	var s shelf
+	hers, his := identity.User(1), identity.User(2)
+	for range limits.RingStoredPerUID {
+		if !s.take(hers) {
+			t.Fatal("refused within her share")
+		}
+	}
+	if s.take(hers) || !s.take(his) {
+		t.Error("her share is not hers alone")
+	}
+	s.give(hers)
+	if !s.take(hers) {
+		t.Error("what was given back is not there")
+	}
+	for p := uint32(3); s.all < limits.RingStored; p++ {
+		for s.take(identity.User(p)) {
+		}
+	}
+	if s.take(identity.User(1000)) {
+		t.Error("more than the service manager keeps")
+	}
 }

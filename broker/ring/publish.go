@@ -25,6 +25,7 @@ type publisher struct {
 // follow by one. Calls are served in their order. In a lossless ring they wait for consumers until ctx ends; an error
 // then says how many messages were published before.
 func (r *Rings) Publish(ctx context.Context, id identity.Identity, name string, batch []shm.Message) (lane, first uint64, err error) {
+	defer r.access.Tell(id, &err)
 	rg, err := r.find(id, name, access.Send)
 	if err != nil {
 		return 0, 0, err
@@ -41,7 +42,7 @@ func (r *Rings) Publish(ctx context.Context, id identity.Identity, name string, 
 	case <-ctx.Done():
 		return 0, 0, ctx.Err()
 	}
-	if err := r.access.Check(id, rg.object(), access.Send); err != nil { // it may have been withdrawn meanwhile
+	if err := r.access.Denial(id, rg.object(), access.Send); err != nil { // it may have been withdrawn meanwhile
 		return 0, 0, err
 	}
 	if rg.own == nil {

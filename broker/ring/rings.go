@@ -52,6 +52,7 @@ type Rings struct {
 	key    []byte // of tokens
 	budget budget
 	store  FDStore // nil: there is none
+	shelf  shelf
 
 	// admin serialises what makes, changes and removes rings, and the writing of definitions. It is taken before any other
 	// lock.

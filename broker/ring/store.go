@@ -18,6 +18,7 @@ import (
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/quota"
+	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/vfs"
 )
 
@@ -85,7 +86,7 @@ func (r *Rings) load() (back bool, err error) {
 		return false, fmt.Errorf("read the definitions of rings: %w", err)
 	default:
 		if f, err = decode(data); err != nil {
-			return false, fmt.Errorf("%s is left as it is: %w", name, err)
+			return false, reason.New(reason.Damaged, "%s is left as it is: %v", name, err)
 		}
 	}
 	if f.Run >= runMax {

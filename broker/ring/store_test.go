@@ -214,7 +214,7 @@ func TestWhatCannotBeUnderstoodIsLeftAsItIs(t *testing.T) {
 
 func TestAsManyRingsAsThereMayBeCanBeReadBack(t *testing.T) {
 	w := newWorld(t, Options{FS: vfs.NewCrash(rand.New(rand.NewPCG(1, 2))), Dir: "/state"})
-	s := Default(1<<32-1, 1<<32-1)
+	s := Default(1<<32-2, 1<<32-2)
 	s.Capacity, s.Retain, s.Stall, s.Mode = limits.RingCapacityMax, limits.RingRetainMax, limits.RingStallMax, 0o777
 	if err := s.Check(); err != nil {
 		t.Fatal(err)

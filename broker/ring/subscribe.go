@@ -24,7 +24,8 @@ type Subscription struct {
 }
 
 // Subscribe makes a consumer. Close ends it.
-func (r *Rings) Subscribe(ctx context.Context, id identity.Identity, name string, o SubscribeOptions) (*Subscription, error) {
+func (r *Rings) Subscribe(ctx context.Context, id identity.Identity, name string, o SubscribeOptions) (_ *Subscription, err error) {
+	defer r.access.Tell(id, &err)
 	rg, err := r.find(id, name, rightOf(Consumer, o.Lossless))
 	if err != nil {
 		return nil, err

@@ -229,7 +229,7 @@ func TestNamesAndAddressesAreChecked(t *testing.T) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}
-	for _, path := range []string{"attach.sock", "unix:attach.sock", "/" + strings.Repeat("x", 107), "127.0.0.1:7420"} {
+	for _, path := range []string{"attach.sock", "unix:attach.sock", "/" + strings.Repeat("x", 107), "127.0.0.1:7475"} {
 		if _, err := NewConsumer(ctx, "/ring", ConsumerOptions{Attach: path}); !errors.Is(err, ErrInvalidArgument) {
 			t.Errorf("path %q: %v", path, err)
 		}
@@ -254,7 +254,7 @@ func TestAttachSocketIsFoundWhereTheDaemonIs(t *testing.T) {
 		{"", "unix:///x/ipcd.sock", "/x/attach.sock"},
 		{"", "unix:/x/ipcd.sock", "/x/attach.sock"},
 		{"", "/x/y/ipcd.sock", "/x/y/attach.sock"},
-		{"", "127.0.0.1:7420", ordinary},
+		{"", "127.0.0.1:7475", ordinary},
 	} {
 		t.Setenv("XDG_RUNTIME_DIR", run)
 		t.Setenv("IPCD_ATTACH", c.attach)

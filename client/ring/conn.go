@@ -59,7 +59,7 @@ func dial(ctx context.Context, path string) (*conn, error) {
 			return nil, contextError(context.DeadlineExceeded)
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			return nil, newError(reason.AccessDenied, "no access to %s: %v; ask for membership in the socket's group", path, err).because(err)
+			return nil, newError(reason.AccessDenied, "no access to %s: %v; the socket, or a directory before it, is closed to this user", path, err).because(err)
 		}
 		return nil, newError(reason.Unreachable, "no ipcd answers at %s: %v; is it running, and is this its attach socket?", path, err).because(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ipcd/ipcd/client"
+	"github.com/ipcd/ipcd/internal/suggest"
 )
 
 // defaultTimeout is how long a command may take unless --timeout says otherwise. Commands that wait or
@@ -107,12 +109,12 @@ as monitoring systems expect it.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	flags := root.PersistentFlags()
-	flags.StringVarP(&a.address, "address", "a", "", "the daemon's `SOCKET` or host:port (default: IPCD_ADDRESS, else the local daemon's socket)")
+	addText(flags, &a.address, "address", "a", "SOCKET", "the daemon's SOCKET or host:port (default: IPCD_ADDRESS, else the local daemon's socket)")
 	flags.BoolVar(&a.insecure, "insecure", false, "plaintext TCP instead of TLS, to loopback addresses only")
-	flags.StringVar(&a.tls.CertFile, "tls-cert", "", "for TCP: your certificate, a PEM `FILE` (default: IPCD_TLS_CERT)")
-	flags.StringVar(&a.tls.KeyFile, "tls-key", "", "its private key, a PEM `FILE` (default: IPCD_TLS_KEY)")
-	flags.StringVar(&a.tls.CAFile, "tls-ca", "", "the authority that signed the daemon's certificate, a PEM `FILE` (default: IPCD_TLS_CA, else those this host trusts)")
-	flags.StringVar(&a.tls.ServerName, "tls-server-name", "", "the `NAME` in the daemon's certificate (default: IPCD_TLS_SERVER_NAME, else the host in --address)")
+	addText(flags, &a.tls.CertFile, "tls-cert", "", "FILE", "for TCP: your certificate, a PEM FILE (default: IPCD_TLS_CERT)")
+	addText(flags, &a.tls.KeyFile, "tls-key", "", "FILE", "its private key, a PEM FILE (default: IPCD_TLS_KEY)")
+	addText(flags, &a.tls.CAFile, "tls-ca", "", "FILE", "the authority that signed the daemon's certificate, a PEM FILE (default: IPCD_TLS_CA, else those this host trusts)")
+	addText(flags, &a.tls.ServerName, "tls-server-name", "", "NAME", "the NAME in the daemon's certificate (default: IPCD_TLS_SERVER_NAME, else the host in --address)")
 	addFlag(flags, &a.timeout, "timeout", "DURATION", "give up after this long; 0: never (default 30s; never where a command waits or works on)", parseDuration)
 	cobra.EnableCommandSorting = false
 	addGroup(root, "queues", "Queues:",
@@ -141,8 +143,19 @@ func addGroup(root *cobra.Command, id, title string, commands ...*cobra.Command)
 // call is what a command does, once its words are understood.
 type call func(ctx context.Context, cmd *cobra.Command, args []string) error
 
-// short runs a command that the daemon answers at once, within defaultTimeout.
-func (a *app) short(f call) func(*cobra.Command, []string) error { return a.run(f, defaultTimeout) }
+// short runs a command that the daemon answers at once: if there is no answer within defaultTimeout, there is no daemon.
+func (a *app) short(f call) func(*cobra.Command, []string) error {
+	return a.run(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+		limit := defaultTimeout
+		if cmd.Flags().Changed("timeout") {
+			limit = a.timeout
+		}
+		return a.answered(f(ctx, cmd, args), limit)
+	}, defaultTimeout)
+}
+
+// bounded runs a command that may have to wait, for room in a queue say, but no longer than defaultTimeout.
+func (a *app) bounded(f call) func(*cobra.Command, []string) error { return a.run(f, defaultTimeout) }
 
 // long runs a command that may take as long as it needs.
 func (a *app) long(f call) func(*cobra.Command, []string) error { return a.run(f, 0) }
@@ -179,6 +192,9 @@ func (a *app) dial() (*client.Client, error) {
 	}
 	c, err := client.Dial(a.address, options...)
 	if err != nil {
+		if !a.insecure && a.tlsFiles() == (client.TLS{}) && strings.Contains(err.Error(), "TCP needs TLS") {
+			err = fmt.Errorf("%w; here: --tls-cert, --tls-key and --tls-ca, or --insecure", err)
+		}
 		return nil, err
 	}
 	a.client = c
@@ -268,13 +284,16 @@ func flagError(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	}
 	name := unknown.GetSpecifiedName()
+	if unknown.GetSpecifiedShortnames() != "" && cmd.Name() == "chmod" {
+		return usagef("a mode that begins with - goes behind --, as in: %s -- -r NAME; or write a-r; see %[1]s --help", cmd.CommandPath())
+	}
 	if unknown.GetSpecifiedShortnames() != "" {
 		return usagef("unknown flag %s; see %s --help", quoteArg("-"+name), cmd.CommandPath())
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 	hint := ""
-	if w := nearest(name, names); w != "" {
+	if w := suggest.Nearest(name, names); w != "" {
 		hint = "; did you mean --" + w + "?"
 	}
 	return usagef("unknown flag %s%s; see %s --help", quoteArg("--"+name), hint, cmd.CommandPath())

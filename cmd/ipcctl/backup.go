@@ -22,7 +22,10 @@ func newBackup(a *app) *cobra.Command {
 		Use:   "backup FILE|-",
 		Short: "Write a consistent copy of the journal to a file, or to stdout",
 		Long: `Write a consistent copy of the journal, with everything that was acknowledged so far, as a tar archive.
-The daemon goes on meanwhile. Only root and the daemon's user may.
+The daemon goes on meanwhile. Only admins may: root, the daemon's user and members of its admin_group.
+
+It has the queues with their messages and settings, and not what stands beside the journal: the definitions of rings
+(rings.json), and the limits that ipcctl quota set (quotas.json). ipcd restore makes a state directory of it.
 
 The archive is checked as it arrives. It is written to FILE.partial, which becomes FILE once it is complete
 and on disk. Its last file, MANIFEST.json, lists the others: an archive without it was cut off.`,

@@ -116,7 +116,7 @@ func TestABackupThatFailsLeavesNoFile(t *testing.T) {
 		exit    int
 		said    string
 	}{
-		"denied":          {nil, 5, "only root and the daemon's user"},
+		"denied":          {nil, 5, "only admins may"},
 		"cut off":         {whole[:1500], 70, "cut off"},
 		"without its end": {append(bytes.Clone(whole[:512+2048]), make([]byte, 1024)...), 70, "its manifest is missing"},
 		"damaged":         {bytes.Replace(whole, []byte("xxx"), []byte("xyx"), 1), 70, "damaged"},

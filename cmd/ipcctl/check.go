@@ -51,13 +51,17 @@ IPCD and OK, WARNING, CRITICAL or UNKNOWN, then | and performance data; on furth
 exit code is 0, 1, 2 or 3, here and for no other command of ipcctl.
 
 Always checked, and CRITICAL: that the daemon answers within --timeout (10s) and says that it is healthy, that its
-disk is not full, that no queue is read-only because the journal is damaged. UNKNOWN is what cannot be checked: a
+disk is not full, that its journal is not damaged. UNKNOWN is what cannot be checked: a
 mistake on the command line, no access, a pattern that matches nothing.
 
 Thresholds are for each queue whose name matches one of the patterns (all without any) and each ring that --ring
 matches (all without it), among those that you may look at. A value above a threshold counts, an equal one does not.
 Depth is in ready messages, age that of the oldest ready one, lag that of a ring's slowest consumer in messages. Queues
-and rings that are chosen by name have performance data of their own, if they are not too many.`,
+and rings that are chosen by name have performance data of their own, if they are not too many.
+
+The user of the monitoring system sees its own queues and rings, and those whose mode or a rule lets it look; the line
+says how many that is. For all of them it needs a rule such as
+  {queues: ["*"], rings: ["*"], users: [nagios], allow: [look]}`,
 		Example: `  ipcctl check
   ipcctl check --depth-warning 1000 --depth-critical 10000 --age-critical 5m
   ipcctl check 'jobs*' mail --buried-warning 0
@@ -216,17 +220,19 @@ func (a *app) findings(ctx context.Context, k *checkFlags, globs []string, f *fi
 	if info.Storage.Full {
 		f.add(stateCritical, "the journal's disk is full: sends are refused until there is room")
 	}
-	if n := info.Storage.Damaged; n > 0 {
-		names := strings.Join(info.Storage.DamagedQueues[:min(len(info.Storage.DamagedQueues), listedMost)], " ")
-		f.add(stateCritical, "%s", strings.TrimSpace(fmt.Sprintf("the journal is damaged: %s read-only %s", count(n, "queue"), names)))
+	if st := info.Storage; st.Damaged > 0 {
+		names := strings.Join(st.DamagedQueues[:min(len(st.DamagedQueues), listedMost)], " ")
+		f.add(stateCritical, "%s", strings.TrimSpace(fmt.Sprintf("the journal is damaged: %s read-only %s", count(st.Damaged, "queue"), names)))
+	} else if st.Damage != "" {
+		f.add(stateCritical, "the journal is damaged: %s", st.Damage)
 	}
 	if len(globs) > 0 || k.queues() {
-		if err := k.checkQueues(ctx, c, globs, f); err != nil {
+		if err := k.checkQueues(ctx, c, globs, info.Queues, f); err != nil {
 			return err
 		}
 	}
 	if len(k.rings) > 0 || k.lag.given() {
-		return k.checkRings(ctx, c, f)
+		return k.checkRings(ctx, c, info.Rings, f)
 	}
 	return nil
 }

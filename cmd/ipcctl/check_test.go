@@ -54,7 +54,7 @@ func TestCheckNamesWhatIsOverAThreshold(t *testing.T) {
 
 func TestCheckLooksAtWhatIsNamed(t *testing.T) {
 	f := healthy(t)
-	f.ctl(t, "", "check", "ma*", "--depth-warning", "0", "--age-warning", "1s").want(t, 0, "IPCD OK - 2 queues, 3 messages, 2 rings, up "+upOf(t, f)+totals+" '/mail ready'=0;0;;0 '/mail oldest'=0s;1;;0 '/mail buried'=1;;;0\n", "")
+	f.ctl(t, "", "check", "ma*", "--depth-warning", "0", "--age-warning", "1s").want(t, 0, "IPCD OK - 2 queues, 3 messages, 2 rings, up "+upOf(t, f)+"; looked at 2 of 2 queues"+totals+" '/mail ready'=0;0;;0 '/mail oldest'=0s;1;;0 '/mail buried'=1;;;0\n", "")
 	f.ctl(t, "", "check", "/jobs", "--age-warning", "1m", "--age-critical", "1h", "--ring", "ticks", "--lag-critical", "9").want(t, 1,
 		"IPCD WARNING - /jobs: the oldest ready message is 1m30s old, more than 1m0s"+totals+
 			" '/jobs ready'=3;;;0 '/jobs oldest'=90s;60;3600;0 '/jobs buried'=0;;;0 'ring /ticks lag'=4;;9;0\n", "")
@@ -73,6 +73,28 @@ func upOf(t *testing.T, f *fake) string {
 		t.Fatalf("no time in %q", out)
 	}
 	return up
+}
+
+func TestCheckIsNotContentWithWhatItMayNotSee(t *testing.T) {
+	f := startFake(t)
+	f.info.Storage = &ipcdv1.Storage{}
+	f.ctl(t, "", "check", "--depth-warning", "0").wantCheck(t, 3, "IPCD UNKNOWN - you may look at none of 2 queues: see ipcctl check --help | ", "\n")
+	f.ctl(t, "", "check", "--lag-warning", "0").wantCheck(t, 3, "IPCD UNKNOWN - you may look at none of 2 rings: see ipcctl check --help | ", "\n")
+	f.add("/mine")
+	if r := f.ctl(t, "", "check", "--depth-warning", "0"); r.exit != 0 || !strings.Contains(r.out, "; looked at 1 of 2 queues |") {
+		t.Errorf("exit %d, %q", r.exit, r.out)
+	}
+	f.info.Queues, f.info.Rings = 0, 0
+	f.ctl(t, "", "check", "--lag-warning", "0").wantCheck(t, 0, "IPCD OK - ", "\n")
+}
+
+func TestCheckFindsDamageOfWhichTheQueuesAreNotKnown(t *testing.T) {
+	f := healthy(t)
+	f.info.Storage.Damage = "generation 3: a whole segment is missing"
+	f.ctl(t, "", "check").want(t, 2, "IPCD CRITICAL - the journal is damaged: generation 3: a whole segment is missing"+totals+"\n", "")
+	if r := f.ctl(t, "", "info"); !strings.Contains(r.out, "  damage found        generation 3: a whole segment is missing\n") {
+		t.Errorf("said %s", r.out)
+	}
 }
 
 func TestCheckFindsAFullDiskAndDamage(t *testing.T) {

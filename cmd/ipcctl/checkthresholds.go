@@ -128,12 +128,22 @@ func (c *chosen) missing(f *findings, thing string) {
 	}
 }
 
-func (k *checkFlags) checkQueues(ctx context.Context, c *client.Client, globs []string, f *findings) error {
-	which, listed := newChosen(globs), 0
+// looked says how many of all queues or rings the caller may look at. That it is none is no reason to be content.
+func looked(f *findings, seen, all int64, thing string) {
+	if seen == 0 && all > 0 {
+		f.add(stateUnknown, "you may look at none of %s: see ipcctl check --help", count(all, thing))
+		return
+	}
+	f.summary += fmt.Sprintf("; looked at %d of %s", seen, count(all, thing))
+}
+
+func (k *checkFlags) checkQueues(ctx context.Context, c *client.Client, globs []string, all int64, f *findings) error {
+	which, listed, seen := newChosen(globs), 0, int64(0)
 	for q, err := range c.Queues(ctx, "") {
 		if err != nil {
 			return err
 		}
+		seen++
 		if !which.matches(q.Name) {
 			continue
 		}
@@ -154,15 +164,17 @@ func (k *checkFlags) checkQueues(ctx context.Context, c *client.Client, globs []
 		}
 	}
 	which.missing(f, "queue")
+	looked(f, seen, max(seen, all), "queue")
 	return nil
 }
 
-func (k *checkFlags) checkRings(ctx context.Context, c *client.Client, f *findings) error {
-	which, listed := newChosen(k.rings), 0
+func (k *checkFlags) checkRings(ctx context.Context, c *client.Client, all int64, f *findings) error {
+	which, listed, seen := newChosen(k.rings), 0, int64(0)
 	for r, err := range c.Rings(ctx, "") {
 		if err != nil {
 			return err
 		}
+		seen++
 		if !which.matches(r.Name) {
 			continue
 		}
@@ -175,6 +187,7 @@ func (k *checkFlags) checkRings(ctx context.Context, c *client.Client, f *findin
 		}
 	}
 	which.missing(f, "ring")
+	looked(f, seen, max(seen, all), "ring")
 	return nil
 }
 

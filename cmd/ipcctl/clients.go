@@ -110,7 +110,6 @@ func newClients(a *app) *cobra.Command {
 		things:  "clients",
 		columns: clientColumns,
 		table:   []string{"id", "door", "user", "pid", "command", "since", "calls", "outstanding", "behind", "uses"},
-		name:    func(c client.ClientConnection) string { return fmt.Sprintf("%s/%d", c.Door, c.ID) },
 		view:    viewClient,
 		each:    clientsUsing,
 	}
@@ -121,15 +120,15 @@ func newClients(a *app) *cobra.Command {
 (quote it in a shell). Admins see all, others those of their own user.
 
 Since tells how old the connection is; calls are those under way, total those that have ended. Uses names what the
-connection does with queues and rings; outstanding are messages that were delivered to it and are not settled yet;
-behind is what waits for it: ready messages of the queue, or messages of the ring that it has not read, and the most of
-these if it uses several. A connection's number is that of its door, and is never used again while the daemon runs.`,
+connection does with queues and rings; outstanding are messages that Consume streams were given and have not settled
+yet (those of single receives are the queue's, and ipcctl ls counts them as leased); behind is what waits for it: ready messages of the queue, or messages of the ring that it has not read, and the most of
+these if it uses several. A connection's id is counted by its door, and is never used again while the daemon runs.`,
 		Example: `  ipcctl clients
   ipcctl clients jobs --sort behind --reverse
   ipcctl clients -o wide --watch
   ipcctl clients -o json | jq '.clients[] | select(.caller.pid == 4711).uses'`,
 		Args:              globArgs,
-		RunE:              a.long(func(ctx context.Context, _ *cobra.Command, args []string) error { return l.run(ctx, a, args) }),
+		RunE:              l.run(a),
 		ValidArgsFunction: a.completeQueues(1),
 	}
 	l.add(cmd)

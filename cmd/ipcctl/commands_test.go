@@ -230,7 +230,8 @@ func TestInfoAndVersion(t *testing.T) {
     "damaged": 2,
     "damaged_queues": [
       "/bad"
-    ]
+    ],
+    "damage": ""
   },
   "attach_socket": "/run/ipcd/attach.sock",
   "rings": 2,

@@ -24,7 +24,9 @@ func newCompletion(a *app) *cobra.Command {
 
   bash   source <(ipcctl completion bash)                          in ~/.bashrc
   zsh    ipcctl completion zsh > "${fpath[1]}/_ipcctl"             once
-  fish   ipcctl completion fish > ~/.config/fish/completions/ipcctl.fish   once`,
+  fish   ipcctl completion fish > ~/.config/fish/completions/ipcctl.fish   once
+
+That for bash needs the package bash-completion.`,
 		Example: `  source <(ipcctl completion bash)`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || !slices.Contains(shells, args[0]) {

@@ -47,6 +47,26 @@ type empty struct{ message string }
 
 func (e *empty) Error() string { return e.message }
 
+// noAnswer says that a daemon which answers at once did not answer in time.
+type noAnswer struct {
+	address string
+	limit   time.Duration
+	err     error
+}
+
+func (e *noAnswer) Error() string {
+	return fmt.Sprintf("no answer from %s within %v", e.address, e.limit)
+}
+func (e *noAnswer) Unwrap() error { return e.err }
+
+// answered returns err, as noAnswer if it says that the limit has passed and no more than that.
+func (a *app) answered(err error, limit time.Duration) error {
+	if a.client == nil || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, client.ErrOutcomeUnknown) {
+		return err
+	}
+	return &noAnswer{a.client.Target(), limit, err}
+}
+
 // writeError is a failure to write to stdout.
 type writeError struct{ err error }
 
@@ -77,6 +97,7 @@ func exitCode(err error) int {
 		done    reported
 		usage   *usageError
 		nothing *empty
+		late    *noAnswer
 		settle  *client.SettleError
 		e       *client.Error
 	)
@@ -89,6 +110,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &nothing):
 		return exitEmpty
+	case errors.As(err, &late):
+		return reason.Unreachable.Lookup().Exit
 	case errors.As(err, &settle):
 		worst := exitFailure
 		for _, f := range settle.Failures {
@@ -115,7 +138,10 @@ func (a *app) report(err error, timeout time.Duration) {
 	if errors.Is(err, client.ErrOutcomeUnknown) && isTimeout(err) {
 		text = "timed out: " + text
 	}
+	var late *noAnswer
 	switch {
+	case errors.As(err, &late):
+		text = late.Error() + ": it hangs, or is stopped, or needs longer (--timeout)"
 	case errors.Is(err, client.ErrUnreachable):
 		text = a.unreachable(err)
 	case errors.Is(err, client.ErrUnauthenticated):

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"os/user"
 	"slices"
 	"strconv"
@@ -37,6 +38,11 @@ func (v *flagValue[T]) Type() string   { return v.kind }
 
 func addFlag[T any](f *pflag.FlagSet, target *T, name, kind, usage string, parse func(string) (T, error)) {
 	f.Var(&flagValue[T]{target: target, parse: parse, kind: kind}, name, usage)
+}
+
+// addText adds a flag for text, with a letter of its own unless that is "".
+func addText(f *pflag.FlagSet, target *string, name, letter, kind, usage string) {
+	f.VarP(&flagValue[string]{target: target, parse: func(s string) (string, error) { return s, nil }, kind: kind}, name, letter, usage)
 }
 
 // flagList is a flag that may be given several times.
@@ -98,6 +104,9 @@ func lookupGID(s string) (uint32, error) {
 
 func lookupID(s, what string, lookup func(string) (string, error)) (uint32, error) {
 	if n, err := strconv.ParseUint(s, 10, 32); err == nil {
+		if n == math.MaxUint32 { // -1 to chown(2): leave it as it is
+			return 0, fmt.Errorf("%s is no %s's number: the largest is %d", quoteArg(s), what, uint32(math.MaxUint32-1))
+		}
 		return uint32(n), nil
 	}
 	text, err := lookup(s)
@@ -152,7 +161,7 @@ type filterFlags struct {
 
 func (f *filterFlags) add(cmd *cobra.Command, a *app) {
 	flags := cmd.Flags()
-	flags.StringVarP(&f.selector, "type", "t", "", "only the types in `SEL`: 7, upto:7, not:7, 1,2,3 or names")
+	addText(flags, &f.selector, "type", "t", "SEL", "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
 	completeTypes(cmd, a)
 	addFlag(flags, &f.sequences, "seq", "A-B", "only these sequences: 10-20, 10-, -20 or 10", parseSequences)
 	addFlag(flags, &f.olderThan, "older-than", "DURATION", "only what was sent at least this long ago, such as 1h", parseDuration)

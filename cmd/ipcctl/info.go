@@ -46,6 +46,7 @@ type storageView struct {
 	Full          bool     `json:"full"`
 	Damaged       int      `json:"damaged"`
 	DamagedQueues []string `json:"damaged_queues"`
+	Damage        string   `json:"damage"`
 }
 
 type callerView struct {
@@ -113,7 +114,7 @@ func viewStorage(s client.Storage) storageView {
 	return storageView{
 		Durable: s.Durable, Segments: s.Segments, UsedBytes: s.UsedBytes, DiskBytes: s.DiskBytes, LiveBytes: s.LiveBytes, MemoryBytes: s.MemoryBytes,
 		CommitsTotal: s.CommitsTotal, SyncTimeTotal: machineDuration(s.SyncTimeTotal), SyncTimeMax: machineDuration(s.SyncTimeMax),
-		Full: s.Full, Damaged: s.Damaged, DamagedQueues: append([]string{}, s.DamagedQueues...),
+		Full: s.Full, Damaged: s.Damaged, DamagedQueues: append([]string{}, s.DamagedQueues...), Damage: s.Damage,
 	}
 }
 
@@ -179,6 +180,9 @@ func writeStorage(r report, s client.Storage) {
 			names[i] = escapeLine(name)
 		}
 		r.line("damaged", "%s read-only %s", count(s.Damaged, "queue"), strings.Join(names, " "))
+	}
+	if s.Damage != "" {
+		r.line("damage found", "%s", escapeLine(s.Damage))
 	}
 }
 

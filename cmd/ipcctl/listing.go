@@ -48,13 +48,13 @@ func ageText(d time.Duration) string {
 	return humanDuration(d)
 }
 
-// listing is what ls and ring ls have in common: all about T is in the first fields, the others are flags.
+// listing is what ls, ring ls and clients have in common: all about T is in the first fields, the others are flags.
 type listing[T any] struct {
-	things  string // what is listed, as json names it: "queues"
-	columns []listColumn[T]
-	table   []string // the columns that -o table shows
-	name    func(T) string
-	view    func(T) any // as json and yaml show it
+	things  string          // what is listed, as json names it: "queues"
+	columns []listColumn[T] // rows are sorted by the first unless --sort says otherwise
+	table   []string        // the columns that -o table shows
+	name    func(T) string  // what -o name shows; nil: the things have no names
+	view    func(T) any     // as json and yaml show it
 	each    func(ctx context.Context, c *client.Client, glob string) iter.Seq2[T, error]
 
 	output    string
@@ -76,8 +76,13 @@ func (l *listing[T]) add(cmd *cobra.Command) {
 		return oneOf("column", names, l.columns...)(strings.ToLower(s))
 	}
 	flags := cmd.Flags()
-	addOutput(cmd, &l.output, "table", "wide", "json", "yaml", "name")
-	addFlag(flags, &l.sort, "sort", "COLUMN", "sort by this column (default name)", parse)
+	outputs := []string{"table", "wide", "json", "yaml"}
+	if l.name != nil {
+		outputs = append(outputs, "name")
+	}
+	addOutput(cmd, &l.output, outputs...)
+	l.sort = l.columns[0]
+	addFlag(flags, &l.sort, "sort", "COLUMN", "sort by this column (default "+l.sort.name+")", parse)
 	completeWords(cmd, "sort", names)
 	flags.BoolVarP(&l.reverse, "reverse", "r", false, "sort the other way round")
 	addFlag(flags, &l.shown, "columns", "COLUMN,...", "show these columns: "+strings.Join(names, ","), func(s string) ([]listColumn[T], error) {
@@ -124,16 +129,22 @@ func globArgs(cmd *cobra.Command, args []string) error {
 }
 
 // run lists once, or with --watch until it is interrupted.
-func (l *listing[T]) run(ctx context.Context, a *app, args []string) error {
-	glob := ""
-	if len(args) == 1 {
-		glob = strings.TrimPrefix(args[0], "/")
+func (l *listing[T]) run(a *app) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		glob := ""
+		if len(args) == 1 {
+			glob = strings.TrimPrefix(args[0], "/")
+		}
+		if l.watch {
+			return a.long(func(ctx context.Context, _ *cobra.Command, _ []string) error {
+				return a.watch(ctx, l.interval, func() (string, error) { return l.text(ctx, a, glob) })
+			})(cmd, args)
+		}
+		return a.short(func(ctx context.Context, _ *cobra.Command, _ []string) error { return l.once(ctx, a, glob) })(cmd, args)
 	}
-	if l.watch {
-		return a.watch(ctx, l.interval, func() (string, error) { return l.text(ctx, a, glob) })
-	}
-	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
-	defer cancel()
+}
+
+func (l *listing[T]) once(ctx context.Context, a *app, glob string) error {
 	text, err := l.text(ctx, a, glob)
 	if err != nil {
 		return err
@@ -161,9 +172,7 @@ func (l *listing[T]) text(ctx context.Context, a *app, glob string) (string, err
 		}
 		all = append(all, v)
 	}
-	if l.sort.compare != nil {
-		slices.SortStableFunc(all, l.sort.compare)
-	}
+	slices.SortStableFunc(all, l.sort.compare)
 	if l.reverse {
 		slices.Reverse(all)
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/ipcd/ipcd/internal/manpage"
 )
 
 func TestManualHasEveryCommandAndOption(t *testing.T) {
@@ -21,7 +23,7 @@ func TestManualHasEveryCommandAndOption(t *testing.T) {
 			}
 			return
 		}
-		if c.Runnable() && c != root && !strings.Contains(text, "## "+manualText(c.UseLine())+"\n") {
+		if c.Runnable() && c != root && !strings.Contains(text, "## "+manpage.Text(c.UseLine())+"\n") {
 			t.Errorf("%q is not in the manual", c.UseLine())
 		}
 		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
@@ -34,13 +36,4 @@ func TestManualHasEveryCommandAndOption(t *testing.T) {
 		}
 	}
 	look(root)
-}
-
-func TestManualTextMeansNothingInMarkdown(t *testing.T) {
-	if got, want := manualText("a*b_c <d> [e] `f` #g |h| \\"), "a\\*b\\_c \\<d\\> \\[e\\] \\`f\\` \\#g \\|h\\| \\\\"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-	if got, want := manualProse("one\ntwo_\n\n  kept  as_is\n    more\n\nthree"), "one\ntwo\\_\n\n      kept  as_is\n        more\n\nthree"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os/user"
 	"strconv"
 	"strings"
 
@@ -30,9 +32,10 @@ func (o ownership) fields() []string {
 
 // owned is a kind of thing that has an ownership: queues or rings.
 type owned struct {
-	thing   string // "queue"
-	command string // "ipcctl", "ipcctl ring"
-	example string // a name
+	thing   string    // "queue"
+	command string    // "ipcctl", "ipcctl ring"
+	example [2]string // names
+	charged string    // who pays for what it holds
 	args    func(atLeast, atMost int) cobra.PositionalArgs
 	names   completer
 	get     func(c *client.Client, ctx context.Context, name string) (ownership, error)
@@ -44,7 +47,8 @@ func (a *app) ownedQueues() owned {
 		return ownership{q.Settings.OwnerUID, q.Settings.GroupGID, q.Settings.Mode}, err
 	}
 	return owned{
-		thing: "queue", command: "ipcctl", example: "/jobs", args: queueArgs, names: a.completeQueues(anyNumber),
+		thing: "queue", command: "ipcctl", example: [2]string{"/jobs", "/jobs.dead"},
+		charged: "The queue and the messages in it are charged to its owner's quota", args: queueArgs, names: a.completeQueues(anyNumber),
 		get: func(c *client.Client, ctx context.Context, name string) (ownership, error) {
 			return of(c.GetQueue(ctx, name))
 		},
@@ -59,7 +63,8 @@ func (a *app) ownedRings() owned {
 		return ownership{r.Settings.OwnerUID, r.Settings.GroupGID, r.Settings.Mode}, err
 	}
 	return owned{
-		thing: "ring", command: "ipcctl ring", example: "/ticks", args: ringArgs, names: a.completeRings(anyNumber),
+		thing: "ring", command: "ipcctl ring", example: [2]string{"/ticks", "/quotes"},
+		charged: "The ring counts against its owner's quota of rings; its memory is charged to the users whose programs attach", args: ringArgs, names: a.completeRings(anyNumber),
 		get: func(c *client.Client, ctx context.Context, name string) (ownership, error) {
 			return of(c.GetRing(ctx, name))
 		},
@@ -79,22 +84,27 @@ func (o *owned) wordAndNames(what string) cobra.PositionalArgs {
 	}
 }
 
-// completeNames completes the names that follow a word.
-func (o *owned) completeNames(cmd *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
-	if len(args) == 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+// completeNames completes the names that follow a word, which first completes.
+func (o *owned) completeNames(first completer) completer {
+	return func(cmd *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return first(cmd, args, begin)
+		}
+		return o.names(cmd, args[1:], begin)
 	}
-	return o.names(cmd, args[1:], begin)
 }
 
 func newChown(a *app, o owned) *cobra.Command {
 	return &cobra.Command{
-		Use:   "chown USER[:GROUP]|:GROUP " + strings.ToUpper(o.thing) + "...",
+		Use:   "chown USER[:[GROUP]]|:GROUP " + strings.ToUpper(o.thing) + "...",
 		Short: "Give " + o.thing + "s to another owner or group",
-		Long: fmt.Sprintf(`Change the owner, the group or both of %[1]ss. Users and groups are names that this host knows, or numbers.
-What a %[1]s holds is charged to its owner. Who may use a %[1]s is decided anew for what comes after; the daemon
-says who may change what.`, o.thing),
-		Example: fmt.Sprintf("  %[1]s chown alice %[2]s\n  %[1]s chown alice:staff %[2]s %[2]s.dead\n  %[1]s chown :staff %[2]s", o.command, o.example),
+		Long: fmt.Sprintf(`Change the owner, the group or both of %[1]ss. Users and groups are names that this host knows, or numbers; USER:
+is the user with the login group. Only admins (root, the daemon's user and members of its admin_group) may change the
+owner. The owner, and whom a rule lets manage the %[1]s, may give it to a group of their own.
+
+%[2]s.
+The change is in force at once, for those too who use the %[1]s at the time.`, o.thing, o.charged),
+		Example: fmt.Sprintf("  %[1]s chown alice %[2]s\n  %[1]s chown alice:staff %[2]s %[3]s\n  %[1]s chown :staff %[2]s", o.command, o.example[0], o.example[1]),
 		Args:    o.wordAndNames("an owner"),
 		RunE: a.short(func(ctx context.Context, _ *cobra.Command, args []string) error {
 			to, err := parseOwner(args[0])
@@ -105,7 +115,7 @@ says who may change what.`, o.thing),
 				return fmt.Sprintf("belongs to %s:%s", userName(value(now.uid)), groupName(value(now.gid)))
 			})
 		}),
-		ValidArgsFunction: o.completeNames,
+		ValidArgsFunction: o.completeNames(a.completeUsers),
 	}
 }
 
@@ -121,8 +131,9 @@ func newChmod(a *app, o owned) *cobra.Command {
 nothing.
 
 MODE is octal, as in 0660, or symbolic as chmod(1) takes it: one or more of u, g, o and a (all), then +, - or = and the
-bits, several of these separated by commas. Without u, g, o or a all are meant, whatever the umask.`, o.thing, meaning),
-		Example: fmt.Sprintf("  %[1]s chmod 0660 %[2]s\n  %[1]s chmod u+rw,g=r,o-rwx %[2]s %[2]s.dead\n  %[1]s chmod g=u %[2]s", o.command, o.example),
+bits, several of these separated by commas. Without u, g, o or a all are meant, whatever the umask. What begins with -
+goes behind --, as in chmod -- -r, or write a-r.`, o.thing, meaning),
+		Example: fmt.Sprintf("  %[1]s chmod 0660 %[2]s\n  %[1]s chmod u+rw,g=r,o-rwx %[2]s %[3]s\n  %[1]s chmod g=u %[2]s", o.command, o.example[0], o.example[1]),
 		Args:    o.wordAndNames("a mode"),
 		RunE: a.short(func(ctx context.Context, _ *cobra.Command, args []string) error {
 			change, err := parseModeChange(args[0])
@@ -137,7 +148,7 @@ bits, several of these separated by commas. Without u, g, o or a all are meant, 
 				return ownership{mode: new(change.of(value(now.mode)))}, err
 			}, func(now ownership) string { return "has mode " + modeText(value(now.mode)) })
 		}),
-		ValidArgsFunction: o.completeNames,
+		ValidArgsFunction: o.completeNames(cobra.NoFileCompletions),
 	}
 }
 
@@ -154,19 +165,44 @@ func (a *app) own(ctx context.Context, o owned, names []string, to func(c *clien
 			change, err = o.set(c, ctx, name, change)
 		}
 		if err != nil {
-			return noSuchRing(err)
+			return o.mistaken(ctx, c, name, err)
 		}
 		a.say("%s %s", escapeLine(name), tell(change))
 		return nil
 	})
 }
 
-// parseOwner reads USER, USER:GROUP or :GROUP.
+// mistaken returns err with a hint if there is no queue of that name, but a ring, or the reverse.
+func (o *owned) mistaken(ctx context.Context, c *client.Client, name string, err error) error {
+	var e *client.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	plain, hint := *e, ""
+	switch {
+	case errors.Is(err, client.ErrQueueNotFound):
+		plain.Message = "there is no such queue"
+		if _, ringErr := c.GetRing(ctx, name); ringErr == nil {
+			hint = "; there is a ring of this name: ipcctl ring chown, ipcctl ring chmod"
+		}
+	case errors.Is(err, client.ErrRingNotFound):
+		plain.Message = "there is no such ring"
+		if _, queueErr := c.GetQueue(ctx, name); queueErr == nil {
+			hint = "; there is a queue of this name: ipcctl chown, ipcctl chmod"
+		}
+	default:
+		return err
+	}
+	plain.Message += hint
+	return &plain
+}
+
+// parseOwner reads USER, USER:GROUP, USER: (with the user's login group) or :GROUP, as chown(1) does.
 func parseOwner(s string) (ownership, error) {
 	var o ownership
 	userPart, groupPart, hasGroup := strings.Cut(s, ":")
-	if userPart == "" && groupPart == "" || hasGroup && groupPart == "" {
-		return o, usagef("%s is no owner: write USER, USER:GROUP or :GROUP", quoteArg(s))
+	if userPart == "" && groupPart == "" {
+		return o, usagef("%s is no owner: write USER, USER:GROUP, USER: or :GROUP", quoteArg(s))
 	}
 	if userPart != "" {
 		uid, err := lookupUID(userPart)
@@ -176,13 +212,28 @@ func parseOwner(s string) (ownership, error) {
 		o.uid = &uid
 	}
 	if hasGroup {
-		gid, err := lookupGID(groupPart)
+		gid, err := groupOf(userPart, groupPart)
 		if err != nil {
 			return o, usagef("%v", err)
 		}
 		o.gid = &gid
 	}
 	return o, nil
+}
+
+// groupOf returns the gid of a group, or if it is "" that of the user's login group.
+func groupOf(owner, group string) (uint32, error) {
+	if group != "" {
+		return lookupGID(group)
+	}
+	found, err := user.Lookup(owner)
+	if _, notNumber := strconv.ParseUint(owner, 10, 32); notNumber == nil {
+		found, err = user.LookupId(owner)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%s: this host does not know the user's login group: name a group", quoteArg(owner))
+	}
+	return lookupGID(found.Gid)
 }
 
 // modeChange is what chmod does to permission bits.

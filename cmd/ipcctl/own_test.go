@@ -13,6 +13,8 @@ func TestChownSendsOnlyWhatIsNamed(t *testing.T) {
 	for owner, want := range map[string]string{
 		"12":      `{"name":"/jobs","settings":{"ownerUid":12},"updateMask":"ownerUid"}`,
 		"root:34": `{"name":"/jobs","settings":{"ownerUid":0,"groupGid":34},"updateMask":"ownerUid,groupGid"}`,
+		"root:":   `{"name":"/jobs","settings":{"ownerUid":0,"groupGid":0},"updateMask":"ownerUid,groupGid"}`,
+		"0:":      `{"name":"/jobs","settings":{"ownerUid":0,"groupGid":0},"updateMask":"ownerUid,groupGid"}`,
 		":34":     `{"name":"/jobs","settings":{"groupGid":34},"updateMask":"groupGid"}`,
 	} {
 		f.ctl(t, "", "chown", owner, "jobs").want(t, 0, "", "/jobs belongs to 4000000001:4000000002\n")
@@ -20,11 +22,21 @@ func TestChownSendsOnlyWhatIsNamed(t *testing.T) {
 			t.Errorf("chown %s sent\n%s\nwant\n%s", owner, got, want)
 		}
 	}
-	for _, owner := range []string{"", ":", "12:", "12:34:56", "no such user", "4294967296", ":-1"} {
+	for _, owner := range []string{"", ":", "4000000009:", "12:34:56", "no such user", "4294967295", ":4294967295", "4294967296", ":-1"} {
 		if r := f.ctl(t, "", "chown", owner, "/jobs"); r.exit != 2 || r.out != "" || strings.Count(r.err, "\n") != 1 {
 			t.Errorf("chown %q: exit %d, stderr %q", owner, r.exit, r.err)
 		}
 	}
+}
+
+func TestOwnershipOfTheOtherKindIsHintedAt(t *testing.T) {
+	f := ticks(t)
+	f.add("/jobs")
+	f.ctl(t, "", "chown", "12", "ticks").want(t, 3, "", "ipcctl: /ticks: there is no such queue; there is a ring of this name: ipcctl ring chown, ipcctl ring chmod\n")
+	f.ctl(t, "", "chmod", "g=u", "ticks").want(t, 3, "", "ipcctl: /ticks: there is no such queue; there is a ring of this name: ipcctl ring chown, ipcctl ring chmod\n")
+	f.ctl(t, "", "ring", "chmod", "0600", "jobs").want(t, 3, "", "ipcctl: /jobs: there is no such ring; there is a queue of this name: ipcctl chown, ipcctl chmod\n")
+	f.ctl(t, "", "ring", "chmod", "0600", "none").want(t, 3, "", "ipcctl: /none: there is no such ring\n")
+	f.ctl(t, "", "chmod", "-r", "jobs").want(t, 2, "", "ipcctl: a mode that begins with - goes behind --, as in: ipcctl chmod -- -r NAME; or write a-r; see ipcctl chmod --help\n")
 }
 
 func TestChmodTakesOctalAndSymbolicModes(t *testing.T) {
@@ -72,7 +84,7 @@ func TestChownAndChmodGoOnAfterAFailureAndExitWithTheWorst(t *testing.T) {
 	f := jobs(t)
 	f.failWith["/locked"] = refuse(reason.AccessDenied, "it is not yours")
 	f.ctl(t, "", "chown", "12", "/none", "/locked", "/jobs").want(t, 5, "",
-		"ipcctl: /none: there is no queue of this name; create it first\nipcctl: /locked: it is not yours\n/jobs belongs to 4000000001:4000000002\n")
+		"ipcctl: /none: there is no such queue\nipcctl: /locked: it is not yours\n/jobs belongs to 4000000001:4000000002\n")
 	f.ctl(t, "", "chmod", "u+r", "/locked", "/jobs").want(t, 5, "", "ipcctl: /locked: it is not yours\n/jobs has mode 0600\n")
 }
 

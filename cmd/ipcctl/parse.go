@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/ipcd/ipcd/internal/suggest"
 	"github.com/ipcd/ipcd/internal/units"
 )
 
@@ -193,4 +194,12 @@ func oneOf[T any](what string, words []string, values ...T) func(string) (T, err
 		var zero T
 		return zero, fmt.Errorf("%s is no %s: %s%s", quoteArg(s), what, strings.Join(words, ", "), didYouMean(s, words))
 	}
+}
+
+// didYouMean returns "; did you mean x?" with the word that s looks like, or "".
+func didYouMean(s string, words []string) string {
+	if w := suggest.Nearest(s, words); w != "" {
+		return "; did you mean " + w + "?"
+	}
+	return ""
 }

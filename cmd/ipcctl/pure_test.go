@@ -248,15 +248,6 @@ func TestHumanUnits(t *testing.T) {
 	}
 }
 
-func TestSuggestionsAreNear(t *testing.T) {
-	words := []string{"ls", "create", "stat", "peek", "purge"}
-	for text, want := range map[string]string{"pek": "peek", "crate": "create", "lss": "ls", "sta": "stat", "purgeall": "", "x": "", "": ""} {
-		if got := nearest(text, words); got != want {
-			t.Errorf("%q: got %q, want %q", text, got, want)
-		}
-	}
-}
-
 func TestExitCodesFollowTheTable(t *testing.T) {
 	for _, r := range reason.All() {
 		err := error(&client.Error{Reason: string(r)})

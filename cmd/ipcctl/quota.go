@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ipcd/ipcd/client"
+	"github.com/ipcd/ipcd/internal/reason"
 )
 
 // resources are what quotas count, as flags name them (with hyphens).
@@ -165,7 +167,10 @@ and yaml show all.`,
 				return err
 			}
 			if len(listed) == 0 && only != nil {
-				a.say("%s holds nothing and has no limits of its own, as far as you may see", principalText(*only))
+				if err := mayList(ctx, c, *only); err != nil {
+					return err
+				}
+				a.say("%s holds nothing and has no limits of its own", principalText(*only))
 			}
 			return a.print(b.String())
 		}),
@@ -174,6 +179,26 @@ and yaml show all.`,
 	cmd.Flags().BoolVar(&all, "all", false, "show also what is not used")
 	addOutput(cmd, &output, "table", "json", "yaml")
 	return cmd
+}
+
+// mayList returns an error if the caller may not see the quota of who.
+func mayList(ctx context.Context, c *client.Client, who client.Principal) error {
+	info, err := c.Info(ctx)
+	if err != nil {
+		return err
+	}
+	own := client.Certificate(info.Caller.Name)
+	switch {
+	case info.Caller.User:
+		own = client.User(info.Caller.UID)
+	case info.Caller.Kind == "anonymous":
+		own = client.Anonymous()
+	}
+	if info.Caller.Admin || who == own {
+		return nil
+	}
+	return &client.Error{Reason: string(reason.AccessDenied), Index: client.Whole,
+		Message: fmt.Sprintf("the quota of %s is for admins and for its owner to see", principalText(who))}
 }
 
 // writeQuotas writes a table; unless all is asked for, without what is not used and has no limit of its own.
@@ -203,10 +228,10 @@ type whoFlags struct {
 func (w *whoFlags) add(cmd *cobra.Command, a *app, user bool) {
 	f := cmd.Flags()
 	if user {
-		addFlag(f, &w.user, "user", "USER", "that user, by name or uid", pointer(lookupUID))
+		addFlag(f, &w.user, "user", "USER", "only this user, by name or uid", pointer(lookupUID))
 		complete(cmd, "user", a.completeUsers)
 	}
-	f.StringVar(&w.certificate, "certificate", "", "who holds the certificate of this `NAME`: its SPIFFE ID, else its subject")
+	addText(f, &w.certificate, "certificate", "", "NAME", "who holds the certificate of this NAME: its SPIFFE ID, else its subject")
 	f.BoolVar(&w.anonymous, "anonymous", false, "all callers together of whom nothing is known")
 	complete(cmd, "certificate", cobra.NoFileCompletions)
 }

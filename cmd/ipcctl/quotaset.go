@@ -18,7 +18,7 @@ func newQuotaSet(a *app) *cobra.Command {
 		Use:   "set USER|--certificate NAME|--anonymous --RESOURCE N|unlimited...",
 		Short: "Set limits of a user, a certificate or anonymous callers",
 		Long: `Set those limits that are named; the others stay. What is held beyond a limit stays too, and nothing can be added
-to it. Limits that are set win over those of the configuration, and outlive the daemon.`,
+to it. Limits that are set win over those of the configuration, and outlive the daemon. Only admins may set them.`,
 		Example: `  ipcctl quota set alice --queues 10 --queued-bytes 1GiB
   ipcctl quota set 1000 --streams unlimited
   ipcctl quota set --certificate spiffe://example.org/worker --connections 4
@@ -72,7 +72,7 @@ func newQuotaReset(a *app) *cobra.Command {
 		Use:   "reset USER|--certificate NAME|--anonymous [--RESOURCE...]",
 		Short: "Forget limits that were set, so that the configuration counts again",
 		Long: `Forget limits that were set with ipcctl quota set: those that are named, or all if none is. Then those of the
-configuration count again.`,
+configuration count again. Only admins may.`,
 		Example: `  ipcctl quota reset alice
   ipcctl quota reset alice --queues --queued-bytes
   ipcctl quota reset --anonymous`,

@@ -72,7 +72,7 @@ or, with --ack, is consumed.`,
 		ValidArgsFunction: a.completeQueues(1),
 	}
 	f := cmd.Flags()
-	f.StringVarP(&o.selector, "type", "t", "", "only the types in `SEL`: 7, upto:7, not:7, 1,2,3 or names")
+	addText(f, &o.selector, "type", "t", "SEL", "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
 	completeTypes(cmd, a)
 	f.VarP(&flagValue[int64]{target: &o.number, parse: positive[int64](parseCount), kind: "N"}, "number", "n",
 		"at most so many messages (default 1, with --follow all)")

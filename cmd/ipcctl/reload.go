@@ -17,6 +17,7 @@ type reloadView struct {
 	Applied     []string `json:"applied"`
 	NeedRestart []string `json:"need_restart"`
 	Refused     []string `json:"refused"`
+	Warnings    []string `json:"warnings"`
 }
 
 func newReload(a *app) *cobra.Command {
@@ -59,7 +60,7 @@ daemon's user and members of its admin_group may reload.`,
 
 func (a *app) sayReloaded(r client.Reloaded, output string) error {
 	var b bytes.Buffer
-	view := reloadView{append([]string{}, r.Applied...), append([]string{}, r.NeedRestart...), append([]string{}, r.Refused...)}
+	view := reloadView{append([]string{}, r.Applied...), append([]string{}, r.NeedRestart...), append([]string{}, r.Refused...), append([]string{}, r.Warnings...)}
 	if err := writeDocument(&b, output, view); err != nil {
 		return err
 	}
@@ -78,6 +79,9 @@ func (a *app) sayReloaded(r client.Reloaded, output string) error {
 		if len(r.Applied)+len(r.NeedRestart)+len(r.Refused) == 0 {
 			a.say("nothing had changed")
 		}
+	}
+	for _, warning := range r.Warnings {
+		a.say("ipcctl: warning: %s", escapeLine(warning))
 	}
 	for _, refusal := range r.Refused {
 		a.say("ipcctl: refused: %s", escapeLine(refusal))
@@ -114,7 +118,7 @@ func newMetrics(a *app) *cobra.Command {
 Prometheus (version 0.0.4). Only root, the daemon's user and members of its admin_group may.`,
 		Example: `  ipcctl metrics
   ipcctl metrics | grep '^ipcd_queue_'
-  ipcctl metrics > /var/lib/prometheus/node-exporter/ipcd.prom`,
+  ipcctl metrics > ipcd.new && mv ipcd.new ipcd.prom          (in the directory of node_exporter's textfile collector)`,
 		Args: noArgs,
 		RunE: a.short(func(ctx context.Context, _ *cobra.Command, _ []string) error {
 			c, err := a.dial()

@@ -85,7 +85,7 @@ their producers have left.`,
   ipcctl ring ls -o wide --watch
   ipcctl ring ls -o json | jq '.rings[] | select(.consumers == []).name'`,
 		Args:              globArgs,
-		RunE:              a.long(func(ctx context.Context, _ *cobra.Command, args []string) error { return l.run(ctx, a, args) }),
+		RunE:              l.run(a),
 		ValidArgsFunction: a.completeRings(1),
 	}
 	l.add(cmd)

@@ -55,7 +55,7 @@ of programs that produce in shared memory stay.`,
 					return a.publishLines(ctx, queueName(args[0]), &o)
 				})(cmd, args)
 			}
-			return a.short(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			return a.bounded(func(ctx context.Context, _ *cobra.Command, args []string) error {
 				return a.publish(ctx, queueName(args[0]), args[1], &o)
 			})(cmd, args)
 		},

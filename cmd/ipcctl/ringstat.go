@@ -31,18 +31,20 @@ also shows where each consumer stands in each lane.`,
   ipcctl ring stat /ticks --watch --interval 500ms
   ipcctl ring stat /ticks -o json | jq '.rings[0].consumers[] | {pid, lag_messages, lost_total}'`,
 		Args: ringArgs(1, anyNumber),
-		RunE: a.long(func(ctx context.Context, _ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if watch {
-				return a.watch(ctx, interval, func() (string, error) { return a.statRings(ctx, args, output) })
+				return a.long(func(ctx context.Context, _ *cobra.Command, _ []string) error {
+					return a.watch(ctx, interval, func() (string, error) { return a.statRings(ctx, args, output) })
+				})(cmd, args)
 			}
-			ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
-			defer cancel()
-			text, failed := a.statRings(ctx, args, output)
-			if err := a.print(text); err != nil {
-				return err
-			}
-			return failed
-		}),
+			return a.short(func(ctx context.Context, _ *cobra.Command, _ []string) error {
+				text, failed := a.statRings(ctx, args, output)
+				if err := a.print(text); err != nil {
+					return err
+				}
+				return failed
+			})(cmd, args)
+		},
 		ValidArgsFunction: a.completeRings(anyNumber),
 	}
 	addOutput(cmd, &output, "text", "wide", "json", "yaml")

@@ -57,12 +57,12 @@ how many messages were sent. --timeout also bounds how long a full queue that bl
 			if o.lines {
 				return a.long(f)(cmd, args)
 			}
-			return a.short(f)(cmd, args)
+			return a.bounded(f)(cmd, args)
 		},
 		ValidArgsFunction: a.completeQueues(1),
 	}
 	f, m := cmd.Flags(), &o.message
-	f.StringVarP(&o.typ, "type", "t", "", "its `TYPE`: a number or the queue's name for it (default 1)")
+	addText(f, &o.typ, "type", "t", "TYPE", "its TYPE: a number or the queue's name for it (default 1)")
 	completeTypes(cmd, a)
 	f.VarP(&flagValue[uint16]{target: &m.Priority, parse: parseNumber[uint16](0, limits.PriorityMax), kind: "N"}, "priority", "p",
 		"0 (default) to 32767, higher first")
@@ -70,10 +70,10 @@ how many messages were sent. --timeout also bounds how long a full queue that bl
 	addFlag(f, &m.TTL, "ttl", "DURATION", "drop it when it was not consumed this long after it was sent", positiveDuration)
 	addFlag(f, &m.Delay, "delay", "DURATION", "deliver it only after this long", parseDuration)
 	addFlag(f, &m.NotBefore, "not-before", "TIME", "deliver it only from this time on: 2026-01-31T15:04:05Z or 2026-01-31 15:04", parseTime)
-	f.StringVar(&m.DedupID, "dedup-id", "", "store it only if none with this `ID` was sent within the queue's window")
-	f.StringVar(&m.CorrelationID, "correlation-id", "", "an `ID` for the programs' own use")
-	f.StringVar(&m.ReplyTo, "reply-to", "", "the `QUEUE` in which an answer is expected")
-	f.StringVar(&m.ContentType, "content-type", "", "the media `TYPE` of the body")
+	addText(f, &m.DedupID, "dedup-id", "", "ID", "store it only if none with this ID was sent within the queue's window")
+	addText(f, &m.CorrelationID, "correlation-id", "", "ID", "an ID for the programs' own use")
+	addText(f, &m.ReplyTo, "reply-to", "", "QUEUE", "the QUEUE in which an answer is expected")
+	addText(f, &m.ContentType, "content-type", "", "TYPE", "the media TYPE of the body")
 	f.BoolVar(&o.lines, "lines", false, "send each line of stdin as a message")
 	addOutput(cmd, &o.output, "text", "json", "jsonl")
 	return cmd

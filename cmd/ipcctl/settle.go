@@ -47,9 +47,9 @@ func newSettle(a *app, outcome client.Outcome) *cobra.Command {
 	switch outcome {
 	case client.OutcomeNack:
 		addFlag(f, &settlement.Delay, "delay", "DURATION", "come again after this long (default: the queue's back-off)", parseDuration)
-		f.StringVar(&settlement.Reason, "reason", "", "why, a `TEXT` for the dead-letter queue's headers")
+		addText(f, &settlement.Reason, "reason", "", "TEXT", "why, a TEXT for the dead-letter queue's headers")
 	case client.OutcomeBury:
-		f.StringVar(&settlement.Reason, "reason", "", "why, a `TEXT` that peek shows")
+		addText(f, &settlement.Reason, "reason", "", "TEXT", "why, a TEXT that peek shows")
 	case client.OutcomeTouch:
 		addFlag(f, &settlement.Lease, "lease", "DURATION", "how long from now (default: as long as the lease was)", positiveDuration)
 	}

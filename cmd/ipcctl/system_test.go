@@ -24,14 +24,16 @@ func TestReloadSaysWhatCameOfIt(t *testing.T) {
 	f.ctl(t, "", "reload").want(t, 5, "", "ipcctl: only admins may\n")
 	reloads(f, &ipcdv1.ReloadResponse{}, nil)
 	f.ctl(t, "", "reload").want(t, 0, "", "nothing had changed\n")
-	f.ctl(t, "", "reload", "-o", "json").want(t, 0, "{\n  \"applied\": [],\n  \"need_restart\": [],\n  \"refused\": []\n}\n", "")
+	f.ctl(t, "", "reload", "-o", "json").want(t, 0, "{\n  \"applied\": [],\n  \"need_restart\": [],\n  \"refused\": [],\n  \"warnings\": []\n}\n", "")
 	some := &ipcdv1.ReloadResponse{Applied: []string{"log_level", "queues./jobs"}, NeedRestart: []string{"state_dir"}}
 	reloads(f, some, nil)
 	f.ctl(t, "", "reload").want(t, 0, "applied log_level\napplied queues./jobs\n", "needs a restart: state_dir\n")
 	some.Refused = []string{"rings./ticks: policy: it is settled\x1b"}
 	f.ctl(t, "", "reload").want(t, 1, "applied log_level\napplied queues./jobs\n", "needs a restart: state_dir\nipcctl: refused: rings./ticks: policy: it is settled\\x1b\n")
-	f.ctl(t, "", "reload", "-o", "yaml").want(t, 1, "applied:\n- log_level\n- queues./jobs\nneed_restart:\n- state_dir\nrefused:\n- \"rings./ticks: policy: it is settled\\x1b\"\n",
+	f.ctl(t, "", "reload", "-o", "yaml").want(t, 1, "applied:\n- log_level\n- queues./jobs\nneed_restart:\n- state_dir\nrefused:\n- \"rings./ticks: policy: it is settled\\x1b\"\nwarnings: []\n",
 		"ipcctl: refused: rings./ticks: policy: it is settled\\x1b\n")
+	reloads(f, &ipcdv1.ReloadResponse{Warnings: []string{"/etc/ipcd/conf.d/20.yml: it is not read\x1b"}}, nil)
+	f.ctl(t, "", "reload").want(t, 0, "", "nothing had changed\nipcctl: warning: /etc/ipcd/conf.d/20.yml: it is not read\\x1b\n")
 }
 
 func TestReloadSaysEachMistakeOnItsLine(t *testing.T) {
@@ -79,8 +81,12 @@ func TestClientsShowsWhoIsBehind(t *testing.T) {
 		" 4  tcp     spiffe://example.org/a    -  -               0            0       0  -\n"+
 		" 1  attach  4000000003               78  feed            0            0       0  produce /ticks\n", "")
 	f.ctl(t, "", "clients", "/jo*", "--columns", "id,outstanding,behind,uses", "--no-headers").want(t, 0, "3  3  10  Receive /jobs (2 times)\n", "")
-	f.ctl(t, "", "clients", "ticks", "-o", "name").want(t, 0, "attach/1\n", "")
+	f.ctl(t, "", "clients", "ticks", "--columns", "door,id", "--no-headers").want(t, 0, "attach  1\n", "")
+	if r := f.ctl(t, "", "clients", "-o", "name"); r.exit != 2 || !strings.Contains(r.err, "table, wide, json, yaml") {
+		t.Errorf("connections have no names: exit %d, %q", r.exit, r.err)
+	}
 	f.ctl(t, "", "clients", "none").want(t, 0, "", "")
+	f.ctl(t, "", "clients", "--columns", "id", "--no-headers").want(t, 0, "1\n3\n4\n5\n6\n", "")
 	if r := f.ctl(t, "", "clients"); r.exit != 0 || !strings.HasPrefix(r.out, "ID  DOOR    USER                    PID  COMMAND     SINCE") {
 		t.Errorf("exit %d:\n%s", r.exit, r.out)
 	}
@@ -133,7 +139,11 @@ func TestQuotaListsWhatIsUsedOrLimited(t *testing.T) {
 ]}
 `, "")
 	f.ctl(t, "", "quota", "--certificate", "CN=a", "-o", "json").want(t, 0, "{\"quotas\":[\n{\"principal\":{\"certificate\":\"CN=a\"},\"quotas\":[{\"resource\":\"streams\",\"used\":1,\"source\":\"exempt\"}]}\n]}\n", "")
-	f.ctl(t, "", "quota", "--user", "4000000009").want(t, 0, "", "4000000009 holds nothing and has no limits of its own, as far as you may see\n")
+	f.ctl(t, "", "quota", "--user", "4000000009").want(t, 0, "", "4000000009 holds nothing and has no limits of its own\n")
+	f.info.Caller.Admin = false
+	f.ctl(t, "", "quota", "--user", "4000000009").want(t, 5, "", "ipcctl: the quota of 4000000009 is for admins and for its owner to see\n")
+	f.info.Caller.Uid = proto.Uint32(4000000009)
+	f.ctl(t, "", "quota", "--user", "4000000009").want(t, 0, "", "4000000009 holds nothing and has no limits of its own\n")
 	f.ctl(t, "", "quota", "sett").want(t, 2, "", "ipcctl: unknown command \"quota sett\"; did you mean set?; see ipcctl quota --help\n")
 }
 
@@ -197,4 +207,22 @@ func TestInfoTellsOfCertificates(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, r.out)
 		}
 	}
+}
+
+func TestDaemonThatDoesNotAnswerIsUnreachable(t *testing.T) {
+	f := startFake(t)
+	f.info = nil // it hangs
+	for _, command := range []string{"info", "ls", "quota --user 4000000009"} {
+		r := f.ctl(t, "", append(strings.Fields(command), "--timeout", "50ms")...)
+		if r.exit != 4 || r.out != "" || !strings.HasPrefix(r.err, "ipcctl: no answer from ") || !strings.HasSuffix(r.err, " within 50ms: it hangs, or is stopped, or needs longer (--timeout)\n") {
+			t.Errorf("%s: exit %d, stderr %q", command, r.exit, r.err)
+		}
+	}
+}
+
+func TestDamagedQueuesAreListedAsSuch(t *testing.T) {
+	f := startFake(t)
+	f.add("/bad")
+	f.add("/good")
+	f.ctl(t, "", "ls", "--columns", "name,status", "--no-headers").want(t, 0, "/bad   damaged\n/good  ok\n", "")
 }

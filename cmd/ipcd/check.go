@@ -34,10 +34,13 @@ Exit codes: 0 all is well, 2 there are mistakes, or a file can not be read.`,
 				_, err := io.WriteString(c.OutOrStdout(), config.Reference())
 				return err
 			}
+			if file == "" {
+				return emptyPath(c, "config")
+			}
 			return check(c, file)
 		},
 	}
-	c.Flags().StringVar(&file, "config", config.SystemFile, "the file to check")
+	c.Flags().StringVar(&file, "config", config.SystemFile, "the `FILE` to check, with conf.d beside it")
 	c.Flags().BoolVar(&keys, "keys", false, "print every key with its default and meaning, and check nothing")
 	return c
 }
@@ -47,6 +50,7 @@ Exit codes: 0 all is well, 2 there are mistakes, or a file can not be read.`,
 func check(c *cobra.Command, file string) error {
 	cfg, err := config.Load(config.Default(0, os.Getenv), file)
 	err = config.Join(err, cfg.Check())
+	cfg.Warnings = append(cfg.Warnings, closedToTheDaemon(&cfg)...)
 	for _, w := range cfg.Warnings {
 		fmt.Fprintln(c.ErrOrStderr(), "warning:", escapeLine(w))
 	}

@@ -54,7 +54,7 @@ func TestCheckTellsEveryMistakeOnALine(t *testing.T) {
 		t.Errorf("%v, %q", s.failure, s.out)
 	}
 	lines := strings.Split(strings.TrimSuffix(s.err, "\n"), "\n")
-	for i, say := range []string{file + ":1: log_levle: there is no such key (did you mean log_level?)", filepath.Join(filepath.Dir(file), "conf.d", "a.yaml") + ":2: queues./a.lease: ", file + ":2: listen: "} {
+	for i, say := range []string{file + ":1: log_levle: there is no such key (did you mean log_level?)", file + ":2: listen: ", filepath.Join(filepath.Dir(file), "conf.d", "a.yaml") + ":2: queues./a.lease: "} {
 		if len(lines) != 3 || !strings.HasPrefix(lines[i], say) {
 			t.Errorf("said %q, want %q", lines, say)
 		}

@@ -21,16 +21,20 @@ Flags win over the configuration file. No file is read unless --config names one
 again.
 
 SIGTERM or SIGINT stops it: it delivers nothing more, waits for acks for a while, and exits.
-A second signal stops it at once.`
+A second signal stops it at once.
+
+Exit codes: 0 it was stopped, 1 failure, 2 mistake on the command line or in the configuration, 65 the journal is
+damaged, 74 the disk failed.`
 
 const examples = `  ipcd                                             with the defaults
   ipcd --socket /tmp/demo/ipcd.sock --state-dir /tmp/demo/state
-  ipcd --listen 127.0.0.1:7475 --insecure          on TCP too, for every process of the host
-  ipcd --config /etc/ipcd/ipcd.yaml --log-level debug`
+  ipcd --config /etc/ipcd/ipcd.yaml --log-level debug
+  ipcd --config rules.yaml --listen 127.0.0.1:7475 --insecure
+                                                   on TCP too, for every process of the host, as far as rules grant it`
 
-const configHelp = "YAML `file`, with conf.d beside it; ipcd check --keys lists the keys"
+const configHelp = "YAML `FILE`, with conf.d beside it; ipcd check --keys lists the keys"
 
-// newCommand returns the command line: `ipcd`, `ipcd run` and `ipcd version`.
+// newCommand returns the command line: `ipcd` and its commands.
 func newCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "ipcd",
@@ -76,20 +80,25 @@ func addRun(c *cobra.Command) {
 	var given config.Config
 	var file string
 	flags.StringVar(&file, "config", "", configHelp)
-	flags.StringVar(&given.Socket, "socket", "", "path of the unix socket")
-	flags.StringVar(&given.AttachSocket, "attach-socket", "", "path of the socket at which programs attach to rings (default attach.sock beside the socket)")
-	flags.StringVar(&given.Listen, "listen", "", "TCP address to listen at too: with tls in the configuration, or on loopback with --insecure")
-	flags.BoolVar(&given.Insecure, "insecure", false, "serve TCP without TLS, to every process of the host: as anonymous, who may do what rules grant")
-	flags.StringVar(&given.HTTP, "http", "", "address of metrics, health and profiles: host:port, or unix:/path")
-	flags.StringVar(&given.StateDir, "state-dir", "", "directory of everything durable")
-	flags.StringVar(&given.LogLevel, "log-level", "", strings.Join(config.LogLevels, ", ")+` (default "info")`)
-	flags.StringVar(&given.OnDamage, "on-damage", "", "what to do if the journal is damaged: refuse to start, or quarantine the queues concerned (default \"refuse\")")
+	flags.StringVar(&given.Socket, "socket", "", "`PATH` of the unix socket")
+	flags.StringVar(&given.AttachSocket, "attach-socket", "", "`PATH` of the socket at which programs attach to rings (default attach.sock beside the socket)")
+	flags.StringVar(&given.Listen, "listen", "", "TCP `ADDRESS` to listen at too, as host:port: with tls in the configuration, or on loopback with --insecure")
+	flags.BoolVar(&given.Insecure, "insecure", false, "serve TCP without TLS, to every process of the host: callers are anonymous, and may do what rules grant")
+	flags.StringVar(&given.HTTP, "http", "", "`ADDRESS` of metrics, health and profiles: host:port, or unix:/path")
+	flags.StringVar(&given.StateDir, "state-dir", "", "`DIRECTORY` of everything durable")
+	flags.StringVar(&given.LogLevel, "log-level", "", "least `LEVEL` that is logged: "+strings.Join(config.LogLevels, ", ")+" (default info)")
+	flags.StringVar(&given.OnDamage, "on-damage", "", "`WHAT` to do if the journal is damaged: refuse to start, or quarantine the queues concerned (default refuse)")
 	flags.Var(sizeFlag{&given.MaxDisk}, "max-disk", "bytes that the journal may take, such as 20GiB; 0: no bound (default 0)")
 	flags.Var(sizeFlag{&given.MaxMemory}, "max-memory", "bytes of memory that messages may take; 0: no bound (default 0)")
 	flags.Var(sizeFlag{&given.KeepFree}, "keep-free", "bytes of the file system that the journal leaves free (default 256MiB)")
 	flags.Var(sizeFlag{&given.RingMemory}, "ring-memory", "bytes of shared memory that all rings may take (default 1GiB)")
-	flags.Var(sizeFlag{&given.RingMemoryPerUID}, "ring-memory-per-uid", "bytes of it that one user's programs may attach (default 512MiB)")
+	flags.Var(sizeFlag{&given.RingMemoryPerUID}, "ring-memory-per-uid", "bytes of that memory which one user's programs may attach (default 512MiB)")
 	c.RunE = func(*cobra.Command, []string) error {
+		for _, name := range []string{"config", "socket", "attach-socket", "state-dir"} {
+			if f := flags.Lookup(name); f.Changed && f.Value.String() == "" {
+				return emptyPath(c, name)
+			}
+		}
 		return run(func(w when) (config.Config, error) {
 			cfg := config.Default(os.Geteuid(), os.Getenv)
 			var problems error
@@ -129,6 +138,11 @@ func addRun(c *cobra.Command) {
 	}
 }
 
+// emptyPath is the mistake of a flag that names no path.
+func emptyPath(c *cobra.Command, flag string) error {
+	return usageError{fmt.Errorf("--%s is empty: name a path, or leave the flag out\nTry '%s --help'", flag, c.CommandPath())}
+}
+
 // sizeFlag is a number of bytes on the command line.
 type sizeFlag struct{ bytes *int64 }
 
@@ -142,4 +156,4 @@ func (f sizeFlag) Set(s string) (err error) {
 func (f sizeFlag) String() string { return "" }
 
 // Type is what the help calls it.
-func (f sizeFlag) Type() string { return "size" }
+func (f sizeFlag) Type() string { return "SIZE" }

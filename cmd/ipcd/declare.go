@@ -36,6 +36,8 @@ func declare(ctx context.Context, b transport.Broker, r transport.Rings, id iden
 				return info.Settings, err
 			},
 			check: (*queue.Settings).Check, diff: (*queue.Settings).Diff,
+			foreign: func(s *queue.Settings) bool { return d.OwnerUID == nil && s.OwnerUID != 0 && s.OwnerUID != id.UID },
+			owner:   func(s *queue.Settings) uint32 { return s.OwnerUID },
 		}
 		did, not := t.declare()
 		applied, refused = append(applied, did...), append(refused, not...)
@@ -57,6 +59,8 @@ func declare(ctx context.Context, b transport.Broker, r transport.Rings, id iden
 				return info.Settings, err
 			},
 			check: (*ring.Settings).Check, diff: (*ring.Settings).Diff,
+			foreign: func(s *ring.Settings) bool { return d.OwnerUID == nil && s.OwnerUID != 0 && s.OwnerUID != id.UID },
+			owner:   func(s *ring.Settings) uint32 { return s.OwnerUID },
 		}
 		did, not := t.declare()
 		applied, refused = append(applied, did...), append(refused, not...)
@@ -81,6 +85,8 @@ type target[S any] struct {
 	update   func(edit func(*S) error) (S, error)
 	check    func(*S) error
 	diff     func(s, other *S) string
+	foreign  func(*S) bool // it is somebody else's, of whom the declaration does not speak
+	owner    func(*S) uint32
 }
 
 func (t *target[S]) declare() (applied, refused []string) {
@@ -95,6 +101,9 @@ func (t *target[S]) declare() (applied, refused []string) {
 	have, err := t.get()
 	if err != nil {
 		return refuse(err)
+	}
+	if t.foreign(&have) { // who took the name first would have what is meant for another
+		return refuse(fmt.Errorf("there is one already, and it belongs to uid %d, who may do with it what he likes: declare its owner, or remove it", t.owner(&have)))
 	}
 	changes, refused := t.changes(have)
 	want := have

@@ -12,6 +12,7 @@ import (
 	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/broker/ring"
 	"github.com/ipcd/ipcd/internal/config"
+	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/transport"
 )
 
@@ -193,5 +194,22 @@ func TestEveryKeyOfADeclarationIsApplied(t *testing.T) {
 				t.Errorf("%s.%s: %s is not the default", kind, k.Path, k.Default)
 			}
 		}
+	}
+}
+
+func TestDeclarationDoesNotAdoptWhatIsSomebodyElses(t *testing.T) {
+	h := newHouse(t)
+	squatter := identity.Identity{Kind: identity.Unix, UID: 40001, GID: 40001}
+	_, _, err := h.CreateQueue(t.Context(), squatter, "/payroll", func(*queue.Settings) error { return nil }, false)
+	h.must(err)
+	applied, refused := h.declare("queues: {/payroll: {max_messages: 5}}")
+	if len(applied) > 0 || len(refused) != 1 || !strings.Contains(refused[0], "belongs to uid 40001") {
+		t.Errorf("applied %q, refused %q", applied, refused)
+	}
+	if have := h.queue("/payroll"); have.MaxMessages == 5 {
+		t.Error("and yet it was changed")
+	}
+	if applied, refused := h.declare("queues: {/payroll: {max_messages: 5, owner: 0}}"); len(applied) != 1 || len(refused) > 0 {
+		t.Errorf("with an owner: applied %q, refused %q", applied, refused)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -55,6 +54,8 @@ type instance struct {
 
 	stopTimeout atomic.Int64 // how long a stop waits for acks, ns
 	stopping    atomic.Bool
+	health      probe
+	sick        atomic.Pointer[error] // what the last look at the health found, nil: nothing
 
 	reloading sync.Mutex // held by a reload; guards current
 	started   config.Config
@@ -94,11 +95,13 @@ func (d *instance) reload(ctx context.Context) (out transport.Reloaded, err erro
 	if err != nil {
 		return out, err
 	}
+	out.Warnings = next.Warnings
 	for _, w := range next.Warnings {
 		d.log.Warn("configuration", zap.String("warning", w))
 	}
+	renewed := false
 	if d.tls != nil && next.TLS.On() { // the files may be other ones under the same names
-		if err := d.tls.Reload(tlsConfig(next)); err != nil {
+		if renewed, err = d.tls.Reload(tlsConfig(next)); err != nil {
 			return out, err
 		}
 	}
@@ -107,6 +110,9 @@ func (d *instance) reload(ctx context.Context) (out transport.Reloaded, err erro
 	unserved := next.TLS.On() != (d.tls != nil) // TCP gets TLS, or loses it, with its listener
 	if unserved {
 		out.NeedRestart = append(out.NeedRestart, "tls")
+	}
+	if renewed && !slices.Contains(out.Applied, "tls") {
+		out.Applied = append(out.Applied, "tls: certificates were renewed")
 	}
 	out.Applied = slices.DeleteFunc(out.Applied, func(key string) bool {
 		return key == "tls" && unserved || key == "queues" || key == "rings" // each of them tells for itself
@@ -126,89 +132,4 @@ func (d *instance) reload(ctx context.Context) (out transport.Reloaded, err erro
 	out.Applied = append(out.Applied, made...)
 	out.Refused = refused
 	return out, nil
-}
-
-// quit ends watch.
-func (d *instance) quit() { d.endOnce.Do(func() { close(d.ending) }) }
-
-// Times of what the service manager is told.
-const (
-	startExtension = time.Minute      // a start that takes longer asks for more time
-	startInterval  = 10 * time.Second // between two such requests
-	statusInterval = 10 * time.Second
-	probeShare     = 3 // looks in each interval of the watchdog
-)
-
-// starting is a start that is under way.
-type starting struct {
-	d    *instance
-	once sync.Once
-	done chan struct{}
-	all  sync.WaitGroup
-}
-
-// begin tells the service manager that starting takes as long as it takes: a journal of many gigabytes is no hang.
-func (d *instance) begin() *starting {
-	d.ending = make(chan struct{})
-	s := &starting{d: d, done: make(chan struct{})}
-	began := time.Now()
-	_ = d.manager.Status("reading the journal")
-	s.all.Go(func() {
-		ticker := time.NewTicker(startInterval)
-		defer ticker.Stop()
-		for {
-			_ = d.manager.Extend(startExtension)
-			select {
-			case <-s.done:
-				return
-			case <-ticker.C:
-				_ = d.manager.Status("reading the journal for %v", time.Since(began).Round(time.Second))
-			}
-		}
-	})
-	return s
-}
-
-// end is the end of the start, for whatever reason.
-func (s *starting) end() {
-	s.once.Do(func() { close(s.done) })
-	s.all.Wait()
-}
-
-// watch tells the service manager that the daemon serves, how it is doing, and that it is alive for as long as it is:
-// its locks can be had, and what is decided reaches the disk. Where that is not so, watch says nothing, or is stuck
-// itself, and the service manager starts the daemon anew.
-func (d *instance) watch() {
-	if err := d.manager.Ready(); err != nil {
-		d.log.Warn("the service manager was not told that the daemon is ready", zap.Error(err))
-	}
-	interval := statusInterval
-	watchdog := d.manager.WatchdogInterval()
-	if watchdog > 0 {
-		interval = min(interval, watchdog/probeShare)
-	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	status := ""
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), interval)
-		err := d.broker.Probe(ctx)
-		cancel()
-		if err == nil {
-			if line := d.status(); line != status && !d.stopping.Load() {
-				_ = d.manager.Status("%s", line)
-				status = line
-			}
-			if watchdog > 0 {
-				_ = d.manager.Alive()
-			}
-		} else {
-			d.log.Error("the daemon does not move", zap.Error(err))
-		}
-		select {
-		case <-d.ending:
-			return
-		case <-ticker.C:
-		}
-	}
 }

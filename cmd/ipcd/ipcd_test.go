@@ -304,7 +304,7 @@ func TestMistakesAreExplained(t *testing.T) {
 		"value of another kind": {append(base, "--config", file("b.yaml", "insecure: [1]\n")), 2, []string{"b.yaml:1"}},
 		"no directory":          {[]string{"--socket", filepath.Join(dir, "a.yaml", "s"), "--state-dir", filepath.Join(dir, "state")}, 1, []string{"not a directory"}},
 		"no socket":             {[]string{"--socket", file("plain", "text"), "--state-dir", filepath.Join(dir, "state")}, 1, []string{"no socket"}},
-		"long socket":           {[]string{"--socket", filepath.Join(dir, strings.Repeat("x", 110)), "--state-dir", filepath.Join(dir, "state")}, 1, []string{"unix(7)"}},
+		"long socket":           {[]string{"--socket", filepath.Join(dir, strings.Repeat("x", 110)), "--state-dir", filepath.Join(dir, "state")}, 2, []string{"unix(7)"}},
 		"somebody's directory":  {[]string{"--socket", filepath.Join(dir, "s"), "--state-dir", full}, 1, []string{"holds other things"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,13 +9,14 @@ import (
 
 	"github.com/ipcd/ipcd/broker"
 	"github.com/ipcd/ipcd/broker/journal"
+	"github.com/ipcd/ipcd/internal/reason"
 )
 
 // Exit codes. The last two are those of sysexits(3).
 const (
 	exitFailure = 1
 	exitUsage   = 2  // of the command line or the configuration
-	exitDamage  = 65 // the journal is damaged; starting again does not help
+	exitDamage  = 65 // the journal, or another file of the state directory, is damaged; starting again does not help
 	exitDisk    = 74 // the journal could not be written, or read
 )
 
@@ -35,7 +36,7 @@ func main() {
 		os.Exit(exitUsage)
 	}
 	var damage broker.DamageError
-	if errors.As(err, &damage) {
+	if errors.As(err, &damage) || reason.Of(err) == reason.Damaged {
 		os.Exit(exitDamage)
 	}
 	if errors.Is(err, journal.ErrFailed) || errors.Is(err, syscall.EIO) {

@@ -6,7 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
+
+	"github.com/ipcd/ipcd/internal/manpage"
 )
 
 // newMan returns the hidden command that writes what ipcd(8) says of the commands. The rest of the page is
@@ -26,75 +27,16 @@ func newMan() *cobra.Command {
 	}
 }
 
-// manual writes the options of the daemon, and of each other command what it does, its options and its examples.
+// manual writes the options of the daemon, and then each command.
 func manual(w io.Writer, root *cobra.Command) {
 	fmt.Fprint(w, "# OPTIONS\n\n")
-	manualFlags(w, root.Flags())
+	manpage.Options(w, root.Flags())
 	fmt.Fprint(w, "# COMMANDS\n\n")
 	for _, c := range root.Commands() {
-		if c.Name() != "run" { // it is what ipcd alone does
-			manualCommand(w, c)
+		if c.Name() == "run" { // its options are those above
+			fmt.Fprintf(w, "## %s\n\n%s.\n\n", manpage.Text(c.UseLine()), manpage.Text(c.Short))
+			continue
 		}
+		manpage.Command(w, c)
 	}
 }
-
-func manualCommand(w io.Writer, c *cobra.Command) {
-	if !c.IsAvailableCommand() {
-		return
-	}
-	if c.Runnable() {
-		flags := c.LocalNonPersistentFlags() // first: UseLine knows of the global ones only once they are merged in
-		fmt.Fprintf(w, "## %s\n\n%s.\n\n", manualText(c.UseLine()), manualText(strings.TrimSuffix(c.Short, ".")))
-		if c.Long != "" {
-			fmt.Fprintf(w, "%s\n\n", manualProse(c.Long))
-		}
-		manualFlags(w, flags)
-		if c.Example != "" {
-			fmt.Fprintf(w, "Examples:\n\n%s\n\n", manualVerbatim(c.Example))
-		}
-	}
-	for _, sub := range c.Commands() {
-		manualCommand(w, sub)
-	}
-}
-
-// manualFlags writes a list of options.
-func manualFlags(w io.Writer, flags *pflag.FlagSet) {
-	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Hidden || f.Name == "help" {
-			return
-		}
-		kind, usage := pflag.UnquoteUsage(f)
-		name := "**--" + f.Name + "**"
-		if f.Shorthand != "" {
-			name = "**-" + f.Shorthand + "**, " + name
-		}
-		if kind != "" {
-			name += " *" + manualText(kind) + "*"
-		}
-		fmt.Fprintf(w, "%s\n: %s\n\n", name, manualText(strings.ReplaceAll(usage, "\n", " ")))
-	})
-}
-
-// manualProse is text of a help. What is indented there keeps its lines.
-func manualProse(text string) string {
-	var parts []string
-	for part := range strings.SplitSeq(strings.TrimSpace(text), "\n\n") {
-		if strings.HasPrefix(part, " ") {
-			parts = append(parts, manualVerbatim(part))
-		} else {
-			parts = append(parts, manualText(part))
-		}
-	}
-	return strings.Join(parts, "\n\n")
-}
-
-// manualVerbatim is text whose lines stay as they are.
-func manualVerbatim(text string) string {
-	return "    " + strings.ReplaceAll(strings.Trim(text, "\n"), "\n", "\n    ")
-}
-
-var manualEscapes = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `_`, `\_`, `<`, `\<`, `>`, `\>`, `[`, `\[`, `]`, `\]`, "`", "\\`", `#`, `\#`, `|`, `\|`)
-
-// manualText is text in which no character means anything in Markdown.
-func manualText(text string) string { return manualEscapes.Replace(text) }

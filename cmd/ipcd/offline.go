@@ -24,7 +24,7 @@ func addOffline(root *cobra.Command) {
 type stateFlag struct{ dir string }
 
 func (f *stateFlag) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.dir, "state-dir", "", "the daemon's state directory (default: as the daemon's)")
+	c.Flags().StringVar(&f.dir, "state-dir", "", "the state `DIRECTORY` (default: that of a daemon started by the same user)")
 }
 
 // path returns the state directory, absolute.

@@ -35,7 +35,7 @@ func (f *outputFlag) Set(s string) error {
 func (f *outputFlag) String() string { return f.word }
 
 // Type is what the help calls it.
-func (f *outputFlag) Type() string { return "format" }
+func (f *outputFlag) Type() string { return "FORMAT" }
 
 // statesFlag is --state: states of messages, or all.
 type statesFlag struct{ states []queue.State }
@@ -68,7 +68,7 @@ func (f *statesFlag) String() string {
 }
 
 // Type is what the help calls it.
-func (f *statesFlag) Type() string { return "state" }
+func (f *statesFlag) Type() string { return "STATE" }
 
 // typeFlag is --type: a message's type.
 type typeFlag struct{ selector queue.Selector }

@@ -29,8 +29,12 @@ func newRestore() *cobra.Command {
 must be no journal in the directory, and no daemon may run on it.
 
 All of the backup is checked before anything counts: names, sizes, checksums and then the journal itself, as
-ipcd fsck does. Until then it lies in journal.partial, and a restore that was interrupted is simply run again.`,
-		Example: `  ipcd restore jobs.tar --state-dir /var/lib/ipcd
+ipcd fsck does. Until then it lies in journal.partial, and a restore that was interrupted is simply run again.
+What stands beside the journal stays: the definitions of rings and the limits that ipcctl quota set are in no backup.
+
+The directory must belong to the user who runs this, as which the daemon runs: for the system's daemon, ipcd.`,
+		Example: `  runuser -u ipcd -- ipcd restore - --state-dir /var/lib/ipcd <ipcd.tar
+  ipcd restore ipcd.tar
   zstd -dc jobs.tar.zst | ipcd restore - --state-dir /srv/copy-of-ipcd`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {

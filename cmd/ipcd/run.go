@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -74,6 +73,7 @@ func run(load loader) error {
 	}
 	d := &instance{load: load, started: cfg, current: cfg, level: level, log: logger, manager: manager, tls: s.tls}
 	d.stopTimeout.Store(int64(cfg.StopTimeout))
+	d.health.look = d.look
 	starting := d.begin()
 	defer starting.end()
 	if err := d.open(cfg, s, given.Stored); err != nil {
@@ -88,13 +88,15 @@ func run(load loader) error {
 	d.run.Go(d.watch)
 	logger.Info("ipcd started", zap.Strings("addresses", s.addresses()), zap.String("attach_socket", s.attach.Path()), zap.String("http", cfg.HTTP),
 		zap.String("state_dir", cfg.StateDir), zap.String("version", version.Version), zap.Int("pid", os.Getpid()), zap.Strings("files", cfg.Files))
+	reloads, cancel := context.WithCancel(context.Background())
 	defer d.run.Wait()
 	defer d.quit()
+	defer cancel()
 
 	for {
 		select {
 		case <-hangups:
-			_, _ = d.Reload(context.Background()) // it logs what came of it
+			d.run.Go(func() { _, _ = d.Reload(reloads) }) // it logs what came of it
 			continue
 		case sig := <-signals:
 			timeout := time.Duration(d.stopTimeout.Load())
@@ -143,7 +145,7 @@ func (d *instance) open(cfg config.Config, s *sockets, stored []service.StoredFi
 
 	b, r := transport.Over(d.broker), transport.OverRings(d.rings)
 	d.ops = ops.New(ops.Options{Broker: b, Rings: r, Access: d.access, Quotas: d.quotas, Connections: d.connections,
-		Health: d.broker.Probe, Ready: d.ready, Version: version.Version, Logger: d.log})
+		Health: d.health.do, Ready: d.ready, Version: version.Version, Logger: d.log})
 	d.rpc = rpc.New(rpc.Options{Broker: b, Rings: r, Access: d.access, Quotas: d.quotas, System: d, TLS: d.tls, Calls: d.ops, Logger: d.log,
 		Version: version.Version, StateDir: cfg.StateDir, AttachSocket: s.attach.Path()})
 	d.attach = shmring.New(shmring.Options{Rings: shmring.Over(d.rings), Quotas: d.quotas, Logger: d.log})
@@ -279,17 +281,9 @@ func (d *instance) close() {
 	}
 }
 
-// ready is nil while calls are served.
-func (d *instance) ready() error {
-	if d.stopping.Load() {
-		return errors.New("the daemon is stopping")
-	}
-	return nil
-}
-
 // connections are counted by door.
 func (d *instance) connections() map[string]int {
 	doors := d.rpc.Connections()
-	doors["attach"] = len(d.attach.Clients())
+	doors["attach"] = d.attach.Connections()
 	return doors
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 
 	"go.uber.org/zap"
 
@@ -58,7 +59,11 @@ func listen(cfg config.Config, given *service.Sockets, logger *zap.Logger) (s *s
 	}
 	switch len(given.Attach) {
 	case 0:
-		s.attach, err = shmring.Listen(cfg.AttachSocket)
+		path := cfg.AttachSocket
+		if len(given.Unix) > 0 && filepath.Dir(path) == filepath.Dir(cfg.Socket) { // clients look for it beside the socket
+			path = filepath.Join(filepath.Dir(given.Unix[0].Addr().String()), filepath.Base(path))
+		}
+		s.attach, err = shmring.Listen(path)
 	case 1:
 		s.attach = shmring.Adopt(given.Attach[0])
 	default:

@@ -22,8 +22,8 @@ const (
 	Manage                    // change, pause, purge and delete it
 )
 
-// on says what the rights allow, as in "uid 7 may not …".
-func (r Right) on(k Kind) string {
+// On says what the rights allow, as in "uid 7 may not …".
+func (r Right) On(k Kind) string {
 	var words []string
 	for i, word := range doings[k] {
 		if r&(1<<i) != 0 {

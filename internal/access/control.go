@@ -11,7 +11,8 @@ import (
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
-// Of denials, so many a second are logged, and then one of so many: who is refused all the time does not fill the log.
+// Of a principal's denials so many a second are logged, and then one of so many: who is refused all the time does not fill
+// the log.
 const (
 	denialsLogged = 10
 	denialsPassed = 1000
@@ -54,7 +55,7 @@ func (c *Control) Allows(id identity.Identity, o Object, want Right) bool {
 // hold a lock: see Denial.
 func (c *Control) Check(id identity.Identity, o Object, want Right) error {
 	if err := c.Denial(id, o, want); err != nil {
-		return c.deny(id, err)
+		return c.Deny(id, err)
 	}
 	return nil
 }
@@ -64,8 +65,11 @@ func (c *Control) Denial(id identity.Identity, o Object, want Right) *reason.Err
 	if c.Allows(id, o, want) {
 		return nil
 	}
-	return reason.New(reason.AccessDenied, "%v may not %v: it belongs to uid %d, gid %d and has mode %#o, and no rule grants it",
-		id, want.on(o.Kind), o.OwnerUID, o.GroupGID, o.Mode).On(o.Name)
+	if _, local := id.User(); !local { // whose it is concerns nobody from afar
+		return reason.New(reason.AccessDenied, "%v may not %s: no rule grants it", id, want.On(o.Kind)).On(o.Name)
+	}
+	return reason.New(reason.AccessDenied, "%v may not %s: it belongs to uid %d, gid %d and has mode %#o, and no rule grants it",
+		id, want.On(o.Kind), o.OwnerUID, o.GroupGID, o.Mode).On(o.Name)
 }
 
 // CheckAdmin returns ACCESS_DENIED unless the identity may do everything. what completes "… may not".
@@ -73,13 +77,22 @@ func (c *Control) CheckAdmin(id identity.Identity, what string) error {
 	if c.Admin(id) {
 		return nil
 	}
-	return c.deny(id, reason.New(reason.AccessDenied, "%v may not %s: only root, the daemon's user and members of admin_group may", id, what))
+	return c.Deny(id, reason.New(reason.AccessDenied, "%v may not %s: only root, the daemon's user and members of admin_group may", id, what))
 }
 
-// deny counts and logs what was refused.
-func (c *Control) deny(id identity.Identity, err *reason.Error) error {
+// Tell counts and logs an error if it is an ACCESS_DENIED that was not told before: of Denial, or of those who know more
+// than a policy does. It is for deferring before a lock is taken.
+func (c *Control) Tell(id identity.Identity, err *error) {
+	if e, ok := (*err).(*reason.Error); ok && e.Reason == reason.AccessDenied {
+		_ = c.Deny(id, e)
+	}
+}
+
+// Deny counts and logs an ACCESS_DENIED, and returns it. It is not for those who hold a lock.
+func (c *Control) Deny(id identity.Identity, err *reason.Error) error {
 	c.denied.Add(1)
-	c.log.Info("access denied", zap.Stringer("who", id), zap.String("why", err.Error()))
+	// Lines are sampled by their message: each principal has its own, and hides nobody else's.
+	c.log.Info("access denied to "+id.Principal().String(), zap.Stringer("who", id), zap.String("why", err.Error()))
 	return err
 }
 

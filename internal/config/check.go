@@ -1,9 +1,7 @@
 package config
 
 import (
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -70,11 +68,19 @@ func (c *Config) checkRanges(problem func(key, format string, args ...any)) {
 	}
 }
 
+// socketPathMax is how many bytes the path of a socket may have: sun_path of unix(7), less its end.
+const socketPathMax = 107
+
 func (c *Config) checkPlaces(problem func(key, format string, args ...any)) {
-	if c.Socket == "" {
+	_, named := c.origins["socket"]
+	if c.Socket == "" && named {
+		problem("socket", "it is empty: name a path, or leave the key out")
+	} else if c.Socket == "" {
 		problem("socket", "no place for the socket: XDG_RUNTIME_DIR is not set to an absolute path; set it, or name a path with --socket (clients then need IPCD_ADDRESS)")
 	}
-	if c.StateDir == "" {
+	if _, named := c.origins["state_dir"]; c.StateDir == "" && named {
+		problem("state_dir", "it is empty: name a directory, or leave the key out")
+	} else if c.StateDir == "" {
 		problem("state_dir", "no place for the state: neither XDG_STATE_HOME nor HOME is set to an absolute path; set one, or name a directory with --state-dir")
 	}
 	if c.AttachSocket == "" && c.Socket != "" {
@@ -82,6 +88,11 @@ func (c *Config) checkPlaces(problem func(key, format string, args ...any)) {
 	}
 	for key, path := range map[string]*string{"socket": &c.Socket, "attach_socket": &c.AttachSocket, "state_dir": &c.StateDir} {
 		if *path == "" {
+			continue
+		}
+		// A path on the command line begins where that was typed; a file has no such place.
+		if o, there := c.origins[key]; there && o.value == *path && !filepath.IsAbs(*path) {
+			problem(key, "%s: the path must be absolute", quote(*path))
 			continue
 		}
 		absolute, err := filepath.Abs(*path)
@@ -94,6 +105,9 @@ func (c *Config) checkPlaces(problem func(key, format string, args ...any)) {
 			c.origins[key] = o
 		}
 		*path = absolute
+		if key != "state_dir" && len(absolute) > socketPathMax {
+			problem(key, "%s has %d bytes: the path of a socket may have %d (unix(7))", quote(absolute), len(absolute), socketPathMax)
+		}
 	}
 	if c.Socket != "" && c.AttachSocket == c.Socket {
 		problem("attach_socket", "attach_socket and socket are both %s: name another with --attach-socket", quote(c.Socket))
@@ -121,6 +135,12 @@ func (c *Config) checkListen(problem func(key, format string, args ...any)) {
 	if path, isUnix := strings.CutPrefix(c.HTTP, "unix:"); isUnix {
 		if !filepath.IsAbs(path) {
 			problem("http", "%s: the path after unix: must be absolute", quote(c.HTTP))
+		}
+		if len(path) > socketPathMax {
+			problem("http", "%s has %d bytes: the path of a socket may have %d (unix(7))", quote(path), len(path), socketPathMax)
+		}
+		if clean := filepath.Clean(path); clean == c.Socket || clean == c.AttachSocket {
+			problem("http", "%s is the path of socket or attach_socket too: name another", quote(c.HTTP))
 		}
 	} else if c.HTTP != "" {
 		if _, _, err := splitAddress(c.HTTP); err != nil {
@@ -157,7 +177,7 @@ func (c *Config) checkTLS(problem func(key, format string, args ...any)) {
 	if t.Cert == "" && t.Key == "" && t.ClientCA == "" && len(t.Users) == 0 {
 		return
 	}
-	texts := map[string][]byte{}
+	good := map[string]bool{}
 	for _, f := range []struct{ key, path string }{{"tls.cert", t.Cert}, {"tls.key", t.Key}, {"tls.client_ca", t.ClientCA}} {
 		_, given := c.origins[f.key]
 		switch {
@@ -166,25 +186,22 @@ func (c *Config) checkTLS(problem func(key, format string, args ...any)) {
 		case !filepath.IsAbs(f.path):
 			problem(f.key, "%s: the path must be absolute", quote(f.path))
 		default:
-			text, err := readFile(f.path, false)
-			if err != nil {
+			if _, err := readPEM(f.path); err != nil {
 				problem(f.key, "%s: %v", f.path, err)
 				continue
 			}
-			texts[f.key] = text
+			good[f.key] = true
 		}
 	}
-	if ca, ok := texts["tls.client_ca"]; ok {
-		if err := checkAuthorities(ca); err != nil {
+	if good["tls.client_ca"] {
+		if _, err := ReadAuthorities(t.ClientCA); err != nil {
 			problem("tls.client_ca", "%s: %v", t.ClientCA, err)
 		}
 	}
-	cert, hasCert := texts["tls.cert"]
-	key, hasKey := texts["tls.key"]
-	if hasCert && hasKey {
-		pair, err := tls.X509KeyPair(cert, key)
+	if good["tls.cert"] && good["tls.key"] {
+		pair, err := ReadKeyPair(t.Cert, t.Key)
 		if err != nil {
-			problem("tls.cert", "%s and %s: %s", t.Cert, t.Key, strings.TrimPrefix(err.Error(), "tls: "))
+			problem("tls.cert", "%v", err)
 			return
 		}
 		c.warnOfTime(pair.Leaf)
@@ -207,27 +224,4 @@ func (c *Config) warnOfTime(leaf *x509.Certificate) {
 		p.File, p.Line = c.where(p.Key)
 		c.Warnings = append(c.Warnings, p.String())
 	}
-}
-
-// checkAuthorities reads certificates of authorities.
-func checkAuthorities(text []byte) error {
-	n := 0
-	for {
-		var block *pem.Block
-		block, text = pem.Decode(text)
-		if block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		n++
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return fmt.Errorf("certificate %d of it: %s", n, strings.TrimPrefix(err.Error(), "x509: "))
-		}
-	}
-	if n == 0 {
-		return errors.New("there is no certificate in it: it must be a PEM file with the authorities' certificates")
-	}
-	return nil
 }

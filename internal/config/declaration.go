@@ -62,53 +62,37 @@ const ringFrameHeader = 32
 // number is the default of a key that is a number.
 func number(n int64) string { return strconv.FormatInt(n, 10) }
 
-// enterQueue reads the declaration of a queue. If its owner or group is not known, it is left out as a whole: with
-// another owner or group, others might have access.
 func enterQueue(l *loader, p *place, name string) (*place, func()) {
-	path := join("queues", name)
-	if !goodName(name) {
-		l.problem(path, "%s", badName("queue", name))
-		return nil, nil
-	}
 	d := &QueueDeclaration{Name: name}
-	problems, leftOut := len(l.problems), l.leftOut
-	return &place{queue: d}, func() {
-		if len(l.problems) == problems {
-			d.check(func(key, format string, args ...any) { l.problem(join(path, key), format, args...) })
-		}
-		if l.declared(path, leftOut) {
-			p.config.Queues = append(p.config.Queues, *d)
-		}
-	}
+	return &place{queue: d}, l.declare("queue", name, d.check, func() { p.config.Queues = append(p.config.Queues, *d) })
 }
 
 func enterRing(l *loader, p *place, name string) (*place, func()) {
-	path := join("rings", name)
-	if !goodName(name) {
-		l.problem(path, "%s", badName("ring", name))
-		return nil, nil
-	}
 	d := &RingDeclaration{Name: name}
-	problems, leftOut := len(l.problems), l.leftOut
-	return &place{ring: d}, func() {
-		if len(l.problems) == problems {
-			d.check(func(key, format string, args ...any) { l.problem(join(path, key), format, args...) })
-		}
-		if l.declared(path, leftOut) {
-			p.config.Rings = append(p.config.Rings, *d)
-		}
-	}
+	return &place{ring: d}, l.declare("ring", name, d.check, func() { p.config.Rings = append(p.config.Rings, *d) })
 }
 
-// declared reports whether a declaration counts.
-func (l *loader) declared(path string, leftOut int) bool {
-	if l.leftOut == leftOut {
-		return true
+// declare begins the declaration of a thing. What it returns is called when the settings were read: it checks what they
+// mean together, and adds the declaration. If its owner or group is not known it is left out as a whole: with another owner
+// or group, others might have access.
+func (l *loader) declare(thing, name string, check func(problem func(key, format string, args ...any)), add func()) (done func()) {
+	path, good := join(thing+"s", name), goodName(name)
+	if !good {
+		l.problem(path, "%s", badName(thing, name))
 	}
-	if l.lenient {
-		l.unknown(path, "its owner or group is not known, and without them others might have access")
+	problems, leftOut := len(l.problems), l.leftOut
+	return func() {
+		if len(l.problems) == problems {
+			check(func(key, format string, args ...any) { l.problem(join(path, key), format, args...) })
+		}
+		switch {
+		case !good:
+		case l.leftOut == leftOut:
+			add()
+		case l.lenient:
+			l.unknown(path, "its owner or group is not known, and without them others might have access")
+		}
 	}
-	return false
 }
 
 func putTypeName(l *loader, p *place, name string, v any) {

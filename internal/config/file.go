@@ -26,7 +26,7 @@ const (
 	filesInDir  = 256       // of conf.d
 	itemsMax    = 10_000    // keys and entries of lists in a file
 	depthMax    = 16        // of brackets in each other: the deepest key has five
-	entriesMax  = 4096      // of a list or a map, queues and rings apart
+	entriesMax  = 4096      // of a list or a map, in all files; queues and rings apart
 	problemsMax = 1000
 )
 

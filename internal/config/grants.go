@@ -34,8 +34,8 @@ func putCertificateUser(l *loader, p *place, name string, v any) {
 	store(&p.config.TLS.Users, name, identity.Identity{Kind: identity.Certificate, Mapped: true, Name: name, UID: a.uid, GID: a.gid, Groups: a.groups})
 }
 
-// enterRule reads a rule.
-func enterRule(l *loader, p *place, _ string) (*place, func()) {
+// enterRule reads the rule at path.
+func enterRule(l *loader, p *place, path string) (*place, func()) {
 	r := &access.Rule{}
 	problems, leftOut := len(l.problems), l.leftOut
 	return &place{rule: r}, func() {
@@ -48,13 +48,13 @@ func enterRule(l *loader, p *place, _ string) (*place, func()) {
 			return
 		}
 		if nobody {
-			l.problem("rules", "this rule is for nobody: name users, groups, certificates or anonymous: true")
+			l.problem(path, "this rule is for nobody: name users, groups, certificates or anonymous: true")
 		}
 		if len(r.Queues)+len(r.Rings) == 0 {
-			l.problem("rules", "this rule is about nothing: name queues or rings, such as [\"/jobs\", \"/jobs.*\"]")
+			l.problem(path, "this rule is about nothing: name queues or rings, such as [\"/jobs\", \"/jobs.*\"]")
 		}
 		if r.Allow == 0 {
-			l.problem("rules", "this rule grants nothing: say what it allows, as in allow: [send, receive]")
+			l.problem(path, "this rule grants nothing: say what it allows, as in allow: [send, receive]")
 		}
 		if len(l.problems) == problems {
 			p.config.Access.Rules = append(p.config.Access.Rules, *r)
@@ -96,7 +96,7 @@ func limitKeys(defaults bool) []Key {
 func enterUserQuota(l *loader, p *place, name string) (*place, func()) {
 	a, ok := l.user(join("quotas.users", name), name)
 	if !ok {
-		return nil, nil
+		return nobodysQuota()
 	}
 	return l.enterQuota(p, identity.User(a.uid), join("quotas.users", name))
 }
@@ -105,7 +105,7 @@ func enterCertificateQuota(l *loader, p *place, name string) (*place, func()) {
 	path := join("quotas.certificates", name)
 	if name == "" || len(name) > certificateNameLength {
 		l.problem(path, "the name of a certificate has 1 to %d bytes", certificateNameLength)
-		return nil, nil
+		return nobodysQuota()
 	}
 	return l.enterQuota(p, identity.Principal{Kind: identity.Certificate, Name: name}, path)
 }
@@ -113,6 +113,9 @@ func enterCertificateQuota(l *loader, p *place, name string) (*place, func()) {
 func enterAnonymousQuota(l *loader, p *place, _ string) (*place, func()) {
 	return l.enterQuota(p, identity.Principal{}, "quotas.anonymous")
 }
+
+// nobodysQuota reads limits for what mistakes there are in them.
+func nobodysQuota() (*place, func()) { return &place{limits: quota.Limits{}}, func() {} }
 
 // enterQuota reads the limits of one principal, who may go by a name and by a number.
 func (l *loader) enterQuota(p *place, who identity.Principal, path string) (*place, func()) {

@@ -38,11 +38,11 @@ rules:
 func TestMistakesInGrantsNameTheLineAndTheKey(t *testing.T) {
 	for text, say := range map[string][]string{
 		"rules: {queues: [a]}":                                                                 {":1: rules: ", "must be a list"},
-		"rules:\n  - {queues: [a], allow: [look]}\n":                                           {":2: rules: ", "for nobody", "anonymous"},
-		"rules:\n  - {queues: [a], allow: [look], anonymous: false}\n":                         {":2: rules: ", "for nobody"},
-		"rules:\n  - {users: [alice], allow: [look]}\n":                                        {":2: rules: ", "about nothing"},
-		"rules:\n  - {queues: [], users: [alice], allow: [look]}\n":                            {":2: rules: ", "about nothing"},
-		"rules:\n  - {queues: [a], users: [alice]}\n":                                          {":2: rules: ", "grants nothing"},
+		"rules:\n  - {queues: [a], allow: [look]}\n":                                           {":2: rules[1]: ", "for nobody", "anonymous"},
+		"rules:\n  - {queues: [a], allow: [look], anonymous: false}\n":                         {":2: rules[1]: ", "for nobody"},
+		"rules:\n  - {users: [alice], allow: [look]}\n":                                        {":2: rules[1]: ", "about nothing"},
+		"rules:\n  - {queues: [], users: [alice], allow: [look]}\n":                            {":2: rules[1]: ", "about nothing"},
+		"rules:\n  - {queues: [a], users: [alice]}\n":                                          {":2: rules[1]: ", "grants nothing"},
 		"rules:\n  - queues: [a]\n    users: alice\n    allow: [look]\n":                       {":3: rules[1].users: ", "must be a list"},
 		"rules:\n  - queues: [a]\n    users: [alice]\n    allow: look\n":                       {":4: rules[1].allow: ", "[look]", "look, send, receive or manage"},
 		"rules:\n  - queues: [a]\n    users: [alice]\n    allow: [look, recieve]\n":            {":4: rules[1].allow[2]: ", "did you mean receive?"},

@@ -53,6 +53,30 @@ func TestCommentsAndBlankLinesMayFillAFile(t *testing.T) {
 	}
 }
 
+func TestListsAndMapsAreBoundedOverAllFiles(t *testing.T) {
+	const parts = 4
+	for key, entries := range map[string]struct{ begin, entry string }{
+		"rules":     {"rules:", "- {queues: [a], anonymous: true, allow: [look]} # %d"},
+		"tls.users": {"tls:\n  users:", "    a%d: alice"},
+	} {
+		var files []string
+		for part := range parts {
+			text := entries.begin + "\n"
+			for i := range entriesMax / parts {
+				text += fmt.Sprintf(entries.entry+"\n", part*entriesMax+i)
+			}
+			files = append(files, fmt.Sprintf("%d.yaml", part), text)
+		}
+		if _, err := loadText(t, "", files...); err != nil {
+			t.Errorf("%s: so many may be: %.300v", key, err)
+		}
+		_, err := loadText(t, entries.begin+"\n"+fmt.Sprintf(entries.entry, 1<<30), files...)
+		if say := key + ": 4097 entries in all files: there may be 4096"; err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("%s: said %.300v, want %q", key, err, say)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		"", Sample(), "socket: /a\nstop_timeout: 10s\n", "a: &a [*a]\n", "queues:\n  /a: {mode: 0660, type_names: {a: 1}}\n", "rings: {/a: {capacity: 1MiB}}",

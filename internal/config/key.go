@@ -71,8 +71,8 @@ type Key struct {
 	// string, bool, int64, or access as a user or group.
 	at  func(*place) any
 	put func(l *loader, p *place, name string, v any)
-	// enter makes room for a map that a List or Named holds. done is called when all of its keys were read.
-	// It may refuse the name.
+	// enter makes room for a map that a List or Named holds, and is told its name, or in a List its path. done is called
+	// when all of its keys were read. It may refuse the name: then there is no place.
 	enter func(l *loader, p *place, name string) (inner *place, done func())
 }
 
@@ -251,4 +251,41 @@ func (k *Key) parseLimit(text string) (any, string) {
 		return nil, quote(text) + ": it must be " + k.Allowed()
 	}
 	return n, ""
+}
+
+// example is what an entry of a list may look like.
+func example(k *Key) string {
+	switch {
+	case k.Kind == Map:
+		return "{…}"
+	case len(k.Words) > 0:
+		return k.Words[0]
+	}
+	return "…"
+}
+
+// lineBelow tells what is allowed, after a sentence.
+func lineBelow(k *Key) string {
+	if allowed := k.Allowed(); allowed != "" && allowed != k.Kind.String() {
+		return ": " + allowed
+	}
+	return ""
+}
+
+func find(keys []Key, name string) *Key {
+	for i := range keys {
+		if keys[i].Name == name {
+			return &keys[i]
+		}
+	}
+	return nil
+}
+
+// names returns the names of keys.
+func names(keys []Key) []string {
+	all := make([]string, len(keys))
+	for i := range keys {
+		all[i] = keys[i].Name
+	}
+	return all
 }

@@ -47,6 +47,7 @@ type loader struct {
 	problems []Problem
 	leftOut  int // grants, for want of whom they are for
 	limited  map[identity.Principal]origin
+	held     map[string]int // entries in all files, by the path of what holds them
 }
 
 // place is what the keys of a map are about.
@@ -62,7 +63,7 @@ func newLoader(c *Config, accounts directory, lenient bool) *loader {
 	c.origins = map[string]origin{}
 	c.Warnings, c.Files = nil, nil
 	c.Quotas = quota.Config{Default: quota.Limits{}, Of: map[identity.Principal]quota.Limits{}}
-	return &loader{config: c, accounts: accounts, lenient: lenient, limited: map[identity.Principal]origin{}}
+	return &loader{config: c, accounts: accounts, lenient: lenient, limited: map[identity.Principal]origin{}, held: map[string]int{}}
 }
 
 // read reads one file.
@@ -95,7 +96,7 @@ func (l *loader) problem(key, format string, args ...any) {
 	case len(l.problems) < problemsMax:
 		l.problems = append(l.problems, Problem{l.file, l.line, key, fmt.Sprintf(format, args...)})
 	case len(l.problems) == problemsMax:
-		l.problems = append(l.problems, Problem{File: l.file, Message: "there are more problems than can be shown"})
+		l.problems = append(l.problems, Problem{Message: "there are more problems than can be shown"})
 	}
 }
 
@@ -187,6 +188,7 @@ func (l *loader) key(k *Key, path string, n ast.Node, p *place) {
 		case k.Kind != Map:
 			l.single(k, path, "", n, p)
 		case k.enter == nil:
+			l.config.origins[path] = origin{file: l.file, line: l.line}
 			l.mapping(n, k.Keys, path, p)
 		case l.once(path):
 			l.nested(k, path, "", n, p)
@@ -204,13 +206,16 @@ func (l *loader) list(k *Key, path string, n ast.Node, p *place) {
 		l.problem(path, "%d entries: there may be %d", len(sequence.Values), entriesMax)
 		return
 	}
+	if k.Kind == Map && !l.hold(path, len(sequence.Values), entriesMax) {
+		return
+	}
 	for i, v := range sequence.Values {
 		if line := lineOf(v); line > 0 {
 			l.line = line
 		}
 		at := fmt.Sprintf("%s[%d]", path, i+1)
 		if k.Kind == Map {
-			l.nested(k, at, "", v, p)
+			l.nested(k, at, at, v, p)
 		} else if v == nil || empty(v) {
 			l.problem(at, "there is nothing: leave the entry out")
 		} else {
@@ -224,7 +229,11 @@ func (l *loader) named(k *Key, path string, n ast.Node, p *place) {
 	if k.most > 0 && k.Kind == Map {
 		most = int(k.most)
 	}
-	for _, e := range l.entries(n, path, most) {
+	entries := l.entries(n, path, most)
+	if !l.hold(path, len(entries), most) {
+		return
+	}
+	for _, e := range entries {
 		l.line = e.line
 		at := join(path, e.name)
 		switch {
@@ -238,6 +247,16 @@ func (l *loader) named(k *Key, path string, n ast.Node, p *place) {
 			l.single(k, at, e.name, e.value, p)
 		}
 	}
+}
+
+// hold counts n more entries of a list or map that grows from file to file. It reports whether there is room for them.
+func (l *loader) hold(path string, n, most int) bool {
+	l.held[path] += n
+	if l.held[path] > most {
+		l.problem(path, "%d entries in all files: there may be %d", l.held[path], most)
+		return false
+	}
+	return true
 }
 
 // nested reads a map that has a place of its own.
@@ -342,41 +361,4 @@ func scalar(n ast.Node) (string, bool) {
 func empty(n ast.Node) bool {
 	_, null := n.(*ast.NullNode)
 	return n == nil || null
-}
-
-// example is what an entry of a list may look like.
-func example(k *Key) string {
-	switch {
-	case k.Kind == Map:
-		return "{…}"
-	case len(k.Words) > 0:
-		return k.Words[0]
-	}
-	return "…"
-}
-
-// lineBelow tells what is allowed, after a sentence.
-func lineBelow(k *Key) string {
-	if allowed := k.Allowed(); allowed != "" && allowed != k.Kind.String() {
-		return ": " + allowed
-	}
-	return ""
-}
-
-func find(keys []Key, name string) *Key {
-	for i := range keys {
-		if keys[i].Name == name {
-			return &keys[i]
-		}
-	}
-	return nil
-}
-
-// names returns the names of keys.
-func names(keys []Key) []string {
-	all := make([]string, len(keys))
-	for i := range keys {
-		all[i] = keys[i].Name
-	}
-	return all
 }

@@ -1,11 +1,15 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/ipcd/ipcd/internal/suggest"
 )
 
 // Problem is a mistake in the configuration: where it stands, what is wrong and what is allowed.
@@ -71,10 +75,23 @@ func Join(errs ...error) error {
 	return all.orNil()
 }
 
+// orNil returns the problems in the order of the files, and of the lines in them; nil if there are none.
 func (e *Error) orNil() error {
 	if len(e.Problems) == 0 {
 		return nil
 	}
+	slices.SortStableFunc(e.Problems, func(a, b Problem) int {
+		switch {
+		case a.File == b.File:
+			return cmp.Compare(a.Line, b.Line)
+		case a.File == "": // the command line, or about all files
+			return 1
+		case b.File == "":
+			return -1
+		}
+		// The directory of the file is the beginning of that of conf.d's, which are read after it.
+		return cmp.Or(strings.Compare(filepath.Dir(a.File), filepath.Dir(b.File)), strings.Compare(a.File, b.File))
+	})
 	return e
 }
 
@@ -103,41 +120,11 @@ func join(path, name string) string {
 
 // didYouMean completes a message about an unknown word, if one of those that are known is much like it.
 func didYouMean(word string, known []string) string {
-	best, least := "", 3 // mistakes at most
-	for _, k := range known {
-		if n := distance(word, k); n < least && n < len(k) && n < len(word) {
-			best, least = k, n
-		}
-	}
+	best := suggest.Nearest(word, known)
 	if best == "" {
 		return ""
 	}
 	return " (did you mean " + best + "?)"
-}
-
-// distance is how many letters have to be added, taken away or changed to make b of a, or 99 where a is too long to
-// be a slip of the pen.
-func distance(a, b string) int {
-	if len(a) > 2*len(b)+2 {
-		return 99
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // list writes words as in "a, b or c".

@@ -90,13 +90,13 @@ func (a *certificate) client(t *testing.T, spiffe string, edit func(*x509.Certif
 }
 
 // write writes the certificate and its key to DIR/NAME.pem and DIR/NAME.key.
-func (c *certificate) write(t *testing.T, dir, name string) (cert, key string) {
+func (a *certificate) write(t *testing.T, dir, name string) (cert, key string) {
 	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(c.key)
+	der, err := x509.MarshalPKCS8PrivateKey(a.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert = writeFile(t, filepath.Join(dir, name+".pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw})))
+	cert = writeFile(t, filepath.Join(dir, name+".pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})))
 	return cert, writeFile(t, filepath.Join(dir, name+".key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 }
 

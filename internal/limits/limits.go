@@ -78,6 +78,8 @@ const (
 	StopTimeoutDefault    = 10 * time.Second // how long a stopping daemon waits for acks
 	StopTimeoutMax        = time.Hour
 	HandshakeTimeout      = 10 * time.Second
+	DescriptorReserve     = 256              // descriptors that doors leave to the rest of the daemon; a quarter of RLIMIT_NOFILE, if less
+	AcceptBackoff         = time.Second      // at most, between attempts to accept where descriptors are short
 	KernelMessagesDefault = 10               // mq_maxmsg of a door, as the kernel's own default
 	KernelRetry           = 10 * time.Second // between attempts to open a kernel door that could not be opened
 	KernelRecordBytes     = 32 << 20         // the file that records which kernel queues are ours
@@ -88,6 +90,10 @@ const (
 	TLSFileBytes          = 1 << 20          // a file of certificates, or of a key
 	CertificateNameLength = 1024             // bytes of a certificate's name
 	CertificateRecheck    = time.Minute      // between looks whether the peer's certificate has expired
+	RequestTimeout        = time.Minute      // for the request of a call that has but one to come in; then its connection is closed
+	IncomingBytes         = 256 << 20        // bytes of memory of what comes in for an identity and no handler has taken
+	IncomingBytesAdmin    = 512 << 20        // for an admin
+	IncomingBytesAll      = 1 << 30          // for all
 	UserAgentLength       = 256              // bytes of what a client calls itself, of which the rest is not kept
 )
 
@@ -117,6 +123,8 @@ const (
 	RingRetainMax        = 16 << 30  // bytes of lanes that are kept although their producers have left
 	RingAdoptWindow      = 3 * time.Second
 	RingPublishMessages  = 16384
+	RingStored           = 500 // lanes that the service manager keeps over a restart: below FileDescriptorStoreMax= of the unit
+	RingStoredPerUID     = 128
 	RingShare            = 32 // lanes, and consumers, of a ring that one uid may take, unless it is the owner's, root's or the daemon's
 )
 
@@ -138,11 +146,12 @@ const (
 	QuotaConnections = 512
 	QuotaStreams     = 1024 // each may hold a frame of FrameBytes while it comes in
 	QuotaReceivers   = 1024
+	QuotaOperatorMin = 16 // connections, and calls under way, that root and the daemon's user have at least
 )
 
 // The HTTP address for operators.
 const (
-	HTTPConns         = 64 // one more is closed at once
+	HTTPConns         = 64 // for one more the one goes that has asked nothing for longest
 	HTTPHeaderBytes   = 16 << 10
 	HTTPHeaderTimeout = 5 * time.Second  // until a request's header is there
 	HTTPIdleTimeout   = 2 * time.Minute  // between requests

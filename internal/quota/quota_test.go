@@ -182,3 +182,30 @@ func TestDamagedFileOfQuotasIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestOperatorsCanNotBeLockedOut(t *testing.T) {
+	table := New(990, Config{Of: map[identity.Principal]Limits{root: {Connections: 0, Streams: 3, Queues: 0}}})
+	for _, p := range []identity.Principal{root, daemon} {
+		for _, r := range []Resource{Connections, Streams} {
+			_, err := table.Change(p, func(l Limits) { l[r] = 15 })
+			if reason.Of(err) != reason.InvalidArgument || !strings.Contains(err.Error(), "at least 16") {
+				t.Errorf("15 %s of %v: %v", r, p, err)
+			}
+			if err := table.Take(p, r, 16); err != nil {
+				t.Errorf("%v: %v", p, err)
+			}
+			if _, err := table.Change(p, func(l Limits) { l[r] = 16 }); err != nil {
+				t.Errorf("16 %s of %v: %v", r, p, err)
+			}
+			if err := table.Take(p, r, 1); err == nil {
+				t.Errorf("%v has 17 %s", p, r)
+			}
+		}
+	}
+	if err := table.Take(root, Queues, 1); err == nil {
+		t.Error("of queues root may have none, and has one")
+	}
+	if _, err := table.Change(alice, func(l Limits) { l[Streams] = 0 }); err != nil {
+		t.Errorf("somebody else: %v", err)
+	}
+}

@@ -45,11 +45,11 @@ func Open(fsys vfs.FS, dir string, daemonUID uint32, c Config) (*Table, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return t, nil
 	}
-	if err == nil {
-		err = t.decode(data)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; repair it, or move it away to go on with the quotas of the configuration", t.path, err)
+		return nil, fmt.Errorf("read the quotas: %w", err)
+	}
+	if err := t.decode(data); err != nil {
+		return nil, reason.New(reason.Damaged, "%s: %v; repair it, or move it away to go on with the quotas of the configuration", t.path, err)
 	}
 	return t, nil
 }
@@ -103,6 +103,11 @@ func (t *Table) Change(p identity.Principal, edit func(Limits)) (Usage, error) {
 		limits[r] = n
 	}
 	edit(limits)
+	for r, n := range limits {
+		if floor := t.Floor(p, r); n < floor {
+			return Usage{}, reason.Invalid("limits", "%s %d of %v: root and the daemon's user have at least %d, or nobody could set quotas any more", r, n, p, floor)
+		}
+	}
 	delete(all, p)
 	if len(limits) > 0 {
 		all[p] = limits

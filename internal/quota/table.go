@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/vfs"
 )
@@ -167,14 +168,27 @@ const (
 	NoLimitOfAdmin Source = "exempt"  // root and the daemon's user
 )
 
+// Floor is the least that a principal has of a resource, whatever is said of it. Of connections and calls root and the
+// daemon's user keep some: without them nobody could set their quotas any more.
+func (t *Table) Floor(p identity.Principal, r Resource) int64 {
+	if t.operator(p) && (r == Connections || r == Streams) {
+		return limits.QuotaOperatorMin
+	}
+	return 0
+}
+
+func (t *Table) operator(p identity.Principal) bool {
+	return p.Kind == identity.Unix && (p.UID == 0 || p.UID == t.daemonUID)
+}
+
 func (t *Table) limitLocked(p identity.Principal, r Resource) (int64, Source) {
 	if n, ok := t.set[p][r]; ok {
-		return n, SetByOperator
+		return max(n, t.Floor(p, r)), SetByOperator
 	}
 	if n, ok := t.config.Of[p][r]; ok {
-		return n, Configured
+		return max(n, t.Floor(p, r)), Configured
 	}
-	if p.Kind == identity.Unix && (p.UID == 0 || p.UID == t.daemonUID) {
+	if t.operator(p) {
 		return Unlimited, NoLimitOfAdmin
 	}
 	if n, ok := t.config.Default[r]; ok {

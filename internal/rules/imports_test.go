@@ -15,7 +15,7 @@ import (
 const module = "github.com/ipcd/ipcd"
 
 // leaves may be imported by every room. Among themselves they import only what stands in rooms.
-var leaves = []string{"internal/access", "internal/config", "internal/identity", "internal/limits", "internal/quota", "internal/reason", "internal/units", "internal/version"}
+var leaves = []string{"internal/access", "internal/config", "internal/identity", "internal/limits", "internal/manpage", "internal/quota", "internal/reason", "internal/suggest", "internal/units", "internal/version"}
 
 // rooms lists the packages of the module and what each may import of it besides the leaves. The order is
 // that of the house: what stands higher uses what stands lower, never the other way.
@@ -53,10 +53,12 @@ var rooms = map[string][]string{
 	"internal/config":   {},
 	"internal/identity": {},
 	"internal/limits":   {},
+	"internal/manpage":  {},
 	"internal/quota":    {"internal/vfs"},
 	"internal/reason":   {},
 	"internal/service":  {},
 	"internal/shm":      {},
+	"internal/suggest":  {},
 	"internal/units":    {},
 	"internal/vfs":      {},
 	"internal/version":  {},
@@ -76,13 +78,15 @@ var leafless = map[string][]string{
 	"broker/journal":    {"internal/limits"}, // bytes, whoever they are of
 	"internal/access":   {"internal/identity", "internal/reason"},
 	"internal/attach":   {"internal/limits", "internal/reason"},
-	"internal/config":   {"internal/access", "internal/identity", "internal/limits", "internal/quota", "internal/units"},
+	"internal/config":   {"internal/access", "internal/identity", "internal/limits", "internal/quota", "internal/suggest", "internal/units"},
 	"internal/identity": {},
 	"internal/limits":   {},
+	"internal/manpage":  {},
 	"internal/quota":    {"internal/identity", "internal/limits", "internal/reason"},
 	"internal/reason":   {},
 	"internal/service":  {},
 	"internal/shm":      {"internal/limits"}, // memory, whoever it is of
+	"internal/suggest":  {},
 	"internal/units":    {},
 	"internal/vfs":      {},
 	"internal/version":  {},

@@ -39,13 +39,23 @@ func TestGroupMaySendAndOthersMayNot(t *testing.T) {
 	}
 
 	// After a restart the daemon opens the kernel queue again, and a crash of it is no different.
-	for _, how := range [][]string{{"restart"}, {"kill", "--signal=KILL"}} {
+	for _, how := range [][]string{{"restart"}, {"kill", "--kill-whom=main", "--signal=KILL"}} {
 		m.run(append(append([]string{"systemctl"}, how...), "ipcd.service")...)
 		m.awaitState("ipcd.service", "active")
 		eventually(t, "the kernel queue is served", func() bool {
 			m.once("alice", "kernel", "/jobs", &problem)
 			return problem == "" && m.try("ipcctl", "recv", "/jobs", "--wait", "10s", "--ack").exit == 0
 		})
+	}
+	// What is sent while the daemon is stopped waits in the kernel queue, which RemoveIPC= would take away.
+	m.run("systemctl", "stop", "ipcd.service")
+	m.once("alice", "kernel", "/jobs", &problem)
+	if problem != "" {
+		t.Errorf("mq_open while the daemon is stopped: %s", problem)
+	}
+	m.run("systemctl", "start", "ipcd.service")
+	if got := m.run("ipcctl", "recv", "/jobs", "--wait", "30s", "--ack", "-o", "raw"); got != "native\n" {
+		t.Errorf("what was sent while the daemon was stopped came as %q", got)
 	}
 	m.run("ipcctl", "rm", "/jobs", "--force")
 	if left := m.run("ls", "/dev/mqueue"); left != "" {

@@ -91,7 +91,7 @@ func TestRingsGoOnThroughRestartsAndCrashes(t *testing.T) {
 	}
 	kept("before")
 
-	for _, how := range [][]string{{"restart"}, {"kill", "--signal=KILL"}, {"restart"}} {
+	for _, how := range [][]string{{"restart"}, {"kill", "--kill-whom=main", "--signal=KILL"}, {"restart"}} {
 		before := m.property("ipcd.service", "MainPID")
 		m.run(append(append([]string{"systemctl"}, how...), "ipcd.service")...)
 		eventually(t, "another daemon is there", func() bool {

@@ -2,6 +2,7 @@ package doors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -27,6 +28,14 @@ func (w way) kernelName(queue string) string {
 		return queue + ".out"
 	}
 	return queue
+}
+
+// bits are those that make sense for the users of a kernel queue.
+func (w way) bits() uint32 {
+	if w == out {
+		return 0o444
+	}
+	return 0o222
 }
 
 // flow is what an Inlet and an Outlet have in common.
@@ -95,7 +104,7 @@ func (one *direction) openInTurn() error {
 		one.mu.Unlock()
 		return err
 	}
-	want, problem := protect(mq, one.way, one.spec)
+	want, problem := one.doors.powers.protect(mq, one.way, one.spec)
 	if g := one.geometry(); adopted && mq.Geometry() != g {
 		problem = join(problem, fmt.Sprintf("it is from before and holds %d messages of %d bytes, not %d of %d: remove and create the queue to change that", mq.Geometry().MaxMessages, mq.Geometry().MessageSize, g.MaxMessages, g.MessageSize))
 	}
@@ -137,7 +146,7 @@ func (one *direction) obtain() (mq *posixmq.MQ, adopted bool, err error) {
 	}()
 	r := one.doors.registry
 	if o, ok := r.get(one.name); ok {
-		mq, err := find(o)
+		mq, err := one.doors.powers.find(o)
 		if mq != nil || err != nil {
 			if mq != nil && (o.Queue != one.spec.Queue || o.Direction != string(one.way)) {
 				mq.Close()
@@ -151,13 +160,13 @@ func (one *direction) obtain() (mq *posixmq.MQ, adopted bool, err error) {
 }
 
 // find opens the recorded object; nil if it is gone, or another stands in its place.
-func find(o record) (*posixmq.MQ, error) {
-	mq, err := posixmq.Open(o.Name)
+func (p powers) find(o record) (*posixmq.MQ, error) {
+	mq, err := p.reopen(o, posixmq.Open)
 	switch {
 	case err == unix.ENOENT:
 		return nil, nil
-	case err == unix.EACCES:
-		return nil, reason.New(reason.KernelNameTaken, "the kernel queue %s may be ipcd's, but the daemon may not open it to see: run it as before, or mq_unlink the kernel queue", o.Name)
+	case err == unix.EACCES || errors.Is(err, posixmq.ErrHidden):
+		return nil, reason.New(reason.KernelNameTaken, "the kernel queue %s may be ipcd's, but the daemon may not open it to see (%v): run it as before, or mq_unlink the kernel queue", o.Name, err)
 	case err != nil:
 		return nil, posixmq.Explain(err, o.Name, posixmq.Geometry{})
 	}
@@ -256,7 +265,7 @@ func (one *direction) protect(mode, uid, gid uint32) {
 	if mq == nil {
 		return
 	}
-	want, problem := protect(mq, one.way, one.spec)
+	want, problem := one.doors.powers.protect(mq, one.way, one.spec)
 	one.mu.Lock()
 	one.want, one.problem = want, problem
 	one.mu.Unlock()
@@ -297,7 +306,7 @@ func (one *direction) close(remove bool) {
 func (one *direction) shut(remove bool) {
 	one.flow.Stop()
 	if remove {
-		if _, err := one.mq.Unlink(); err != nil {
+		if _, err := one.doors.powers.unlink(one.mq); err != nil {
 			one.log.Warn("the kernel queue could not be unlinked", zap.Error(err))
 		} else {
 			one.doors.registry.forget(one.name)

@@ -13,4 +13,8 @@
 // set right after mq_open, and stays until a first message is sent, which before the inode is synced
 // nobody but the daemon's user may do. A crash between those two system calls leaves an object of
 // which nobody can say whose it is. It is left alone, and the log says so.
+//
+// A kernel queue of ours is given to the owner of its queue, with bits that need not let the daemon in. As the
+// object's owner alone may change its mode and unlink it, a daemon that is not root takes it back first,
+// by CAP_CHOWN, and to open it after a restart, too. What it could not take back it does not give away.
 package doors

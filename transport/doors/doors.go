@@ -19,6 +19,7 @@ import (
 type Doors struct {
 	logger   *zap.Logger
 	registry *registry
+	powers   powers
 	attempts chan struct{} // one token: try again to open what could not be opened
 	stop     chan struct{}
 	ticker   *time.Ticker // nil in tests that bring their own
@@ -56,6 +57,7 @@ func newDoors(stateDir string, logger *zap.Logger, exists func(queue string) boo
 	d := &Doors{
 		logger:   logger,
 		registry: r,
+		powers:   readPowers(),
 		attempts: make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 		live:     make(map[*direction]bool),
@@ -76,7 +78,7 @@ func (d *Doors) reconcile(exists func(queue string) bool) error {
 			continue
 		}
 		log := d.logger.With(zap.String("kernel_queue", o.Name), zap.String("queue", o.Queue))
-		mq, err := posixmq.Inspect(o.Name)
+		mq, err := d.powers.reopen(o, posixmq.Inspect)
 		switch {
 		case err == unix.ENOENT:
 			d.registry.forget(o.Name)
@@ -112,7 +114,7 @@ func (d *Doors) reconcileOne(o record, mq *posixmq.MQ, wanted bool, log *zap.Log
 		return
 	}
 	current, _ := mq.Current()
-	ours, err := mq.Unlink()
+	ours, err := d.powers.unlink(mq)
 	if err != nil {
 		log.Warn("an old kernel queue could not be unlinked; it stays recorded", zap.Error(err))
 		return

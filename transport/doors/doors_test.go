@@ -3,6 +3,7 @@ package doors
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -22,7 +23,16 @@ import (
 	"github.com/ipcd/ipcd/transport/posixmq/lanetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(servantState); dir != "" {
+		if err := serve(dir, os.Stdin, os.Stdout); err != nil && err != io.EOF {
+			fmt.Fprintln(os.Stderr, "daemon:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // world is a state directory, and the daemons that run on it one after the other.
 type world struct {

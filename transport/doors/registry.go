@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/transport/posixmq"
 )
 
@@ -90,7 +91,7 @@ func openRegistry(stateDir, bootID string) (*registry, error) {
 		err = fmt.Errorf("its version is %d, this daemon knows %d", content.Version, registryVersion)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be used: %w; move it away to go on, and the kernel queues it names stay until they are unlinked or the host restarts", r.path, err)
+		return nil, reason.New(reason.Damaged, "%s cannot be used: %v; move it away to go on, and the kernel queues it names stay until they are unlinked or the host restarts", r.path, err)
 	}
 	for _, o := range content.Records {
 		if o.BootID == bootID {

@@ -38,6 +38,8 @@ var (
 	journalSyncMax   = gauge("ipcd_journal_sync_longest_seconds", "How long fdatasync took at most, since the daemon began.")
 
 	openConnections = gauge("ipcd_connections", "Connections by door.", "door")
+	heldCalls       = counter("ipcd_held_back_calls_total", "Calls that waited for a turn, so that a flood was not everybody's latency.")
+	heldSeconds     = counter("ipcd_held_back_seconds_total", "Time that calls waited for a turn.")
 	denied          = counter("ipcd_access_denied_total", "Calls that were refused because the caller may not.")
 
 	quotaUsed       = gauge("ipcd_quota_used", "What a principal uses of a resource.", "principal", "resource")
@@ -66,6 +68,8 @@ func (s *Server) daemon(to *samples) {
 
 func storage(to *samples, j *broker.Storage) {
 	to.add(messageMemory, float64(j.MemoryBytes))
+	to.add(heldCalls, float64(j.HeldCalls))
+	to.add(heldSeconds, j.HeldTime.Seconds())
 	if !j.Durable {
 		return
 	}

@@ -3,15 +3,19 @@ package ops
 import (
 	"context"
 	"fmt"
-	"github.com/ipcd/ipcd/internal/limits"
+	"net"
 	"net/http"
 	"net/http/pprof"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
-// handler serves the paths. Methods other than GET and HEAD are refused by the patterns.
-func (s *Server) handler(profiles bool) http.Handler {
+// handler serves the paths at an address. Methods other than GET and HEAD are refused by the patterns.
+func (s *Server) handler(at net.Addr) http.Handler {
+	profiles, loopback := local(at), isLoopback(at)
 	mux := http.NewServeMux()
 	index := "/metrics       metrics, as docs/metrics.md describes them\n" +
 		"/healthz       200 if the daemon works, 503 and why if not\n" +
@@ -31,10 +35,29 @@ func (s *Server) handler(profiles bool) http.Handler {
 		answer(w, http.StatusOK, "ipcd "+s.o.Version+"\n\n"+index)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.serving(r)()
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
+		if loopback && !loopbackHost(r.Host) {
+			answer(w, http.StatusMisdirectedRequest, fmt.Sprintf("the host %.200q is not known here: ask for localhost, 127.0.0.1 or [::1]\n", r.Host))
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// loopbackHost reports whether a request means this host. A page in somebody's browser may have its own name resolved to
+// loopback, and would then be let in as coming from there; the name that it asked for gives it away.
+func loopbackHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
 }
 
 func answer(w http.ResponseWriter, status int, text string) {
@@ -75,6 +98,7 @@ func (s *Server) check(ctx context.Context) error {
 	return err
 }
 
+// serveReady says what Options.Ready says: the daemon serves calls, and its last look at itself found nothing wrong.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if err := s.ready(); err != nil {
 		answer(w, http.StatusServiceUnavailable, err.Error()+"\n")

@@ -5,16 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/ipcd/ipcd/internal/limits"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"runtime/trace"
 	"strings"
 	"testing"
 
 	"github.com/ipcd/ipcd/broker"
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
 // client is an HTTP client of a server's address.
@@ -167,12 +168,62 @@ func TestSlowReaderHoldsNobodyUp(t *testing.T) {
 	s.Stop(ctx) // answers that nobody takes are cut off
 }
 
-func TestOneConnectionTooManyIsClosed(t *testing.T) {
-	s := newServer(t, Options{Broker: &fakeBroker{}})
+func TestSilentConnectionsTakeNobodysPlace(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	s := newServer(t, Options{Broker: &fakeBroker{}, Ready: func() error {
+		entered <- struct{}{}
+		<-release
+		return nil
+	}})
 	at := serve(t, s, "unix:"+filepath.Join(t.TempDir(), "http.sock"))
-	var all []net.Conn
+	busy := dial(t, at)
+	fmt.Fprint(busy, "GET /readyz HTTP/1.1\r\nHost: ipcd\r\n\r\n")
+	<-entered
+	var silent []net.Conn
+	for i := range limits.HTTPConns - 1 {
+		c := dial(t, at)
+		if i%2 == 1 {
+			fmt.Fprint(c, "GET /metr") // and no more
+		}
+		silent = append(silent, c)
+	}
+	for s.connected() < limits.HTTPConns {
+		if t.Context().Err() != nil {
+			t.Fatal("they are not accepted")
+		}
+	}
+	for range 3 {
+		if status, _, body := ask(t, client(t, at), "GET", "/healthz"); status != 200 {
+			t.Errorf("%d %q", status, body)
+		}
+	}
+	if _, err := silent[0].Read(make([]byte, 1)); err == nil {
+		t.Error("the oldest silent connection got something")
+	}
+	if n := s.connected(); n > limits.HTTPConns {
+		t.Errorf("%d connections", n)
+	}
+	close(release)
+	if line, err := bufio.NewReader(busy).ReadString('\n'); err != nil || line != "HTTP/1.1 200 OK\r\n" {
+		t.Errorf("who was being answered: %q %v", line, err)
+	}
+	stop(t, s)
+	if _, err := silent[len(silent)-2].Read(make([]byte, 1)); err == nil {
+		t.Error("a silent connection got something")
+	}
+}
+
+func TestOneTooManyGoesWhenAllAreBeingAnswered(t *testing.T) {
+	entered, release := make(chan struct{}, limits.HTTPConns+1), make(chan struct{})
+	s := newServer(t, Options{Broker: &fakeBroker{}, Ready: func() error {
+		entered <- struct{}{}
+		<-release
+		return nil
+	}})
+	at := serve(t, s, "unix:"+filepath.Join(t.TempDir(), "http.sock"))
 	for range limits.HTTPConns {
-		all = append(all, dial(t, at))
+		fmt.Fprint(dial(t, at), "GET /readyz HTTP/1.1\r\nHost: ipcd\r\n\r\n")
+		<-entered
 	}
 	if _, err := dial(t, at).Read(make([]byte, 1)); err == nil {
 		t.Error("it got something")
@@ -180,16 +231,39 @@ func TestOneConnectionTooManyIsClosed(t *testing.T) {
 	if n := s.connected(); n != limits.HTTPConns {
 		t.Errorf("%d connections", n)
 	}
+	close(release)
 	scrape(t, s).want(t, limits.HTTPConns, "ipcd_connections", "door", "http")
+}
 
-	// The others are served, and none that is silent holds up a stop.
-	fmt.Fprint(all[0], "GET /readyz HTTP/1.1\r\nHost: ipcd\r\n\r\n")
-	if line, err := bufio.NewReader(all[0]).ReadString('\n'); err != nil || line != "HTTP/1.1 200 OK\r\n" {
-		t.Errorf("%q %v", line, err)
+func TestOnLoopbackOnlyItsOwnNamesAreServed(t *testing.T) {
+	s := newServer(t, Options{Broker: &fakeBroker{}})
+	serves := func(at, host string) bool {
+		t.Helper()
+		address, err := net.ResolveTCPAddr("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		s.handler(address).ServeHTTP(w, r)
+		if w.Code != http.StatusOK && (w.Code != http.StatusMisdirectedRequest || !strings.Contains(w.Body.String(), "localhost")) {
+			t.Errorf("%s at %s: %d %q", host, at, w.Code, w.Body)
+		}
+		return w.Code == http.StatusOK
 	}
-	stop(t, s)
-	if _, err := all[1].Read(make([]byte, 1)); err == nil {
-		t.Error("a silent connection got something")
+	for _, host := range []string{"localhost", "LocalHost:9475", "127.0.0.1", "127.0.0.1:9475", "127.9.9.9:1", "[::1]", "[::1]:9475"} {
+		if !serves("127.0.0.1:9475", host) || !serves("[::1]:9475", host) {
+			t.Errorf("%s is refused", host)
+		}
+	}
+	for _, host := range []string{"", "evil.example", "evil.example:9475", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[::2]:9475", "0.0.0.0:9475"} {
+		if serves("127.0.0.1:9475", host) || serves("[::1]:9475", host) {
+			t.Errorf("%q is served on loopback", host)
+		}
+		if !serves("0.0.0.0:9475", host) {
+			t.Errorf("%q is refused elsewhere", host)
+		}
 	}
 }
 

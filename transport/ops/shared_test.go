@@ -5,6 +5,7 @@ import (
 	"errors"
 	"github.com/ipcd/ipcd/internal/limits"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -20,7 +21,7 @@ import (
 // get asks without a network.
 func get(s *Server, path string) *httptest.ResponseRecorder {
 	r := httptest.NewRecorder()
-	s.handler(true).ServeHTTP(r, httptest.NewRequest(http.MethodGet, path, nil))
+	s.handler(&net.UnixAddr{Name: "/x", Net: "unix"}).ServeHTTP(r, httptest.NewRequest(http.MethodGet, path, nil))
 	return r
 }
 

@@ -253,8 +253,8 @@ func (m *MQ) SetDeadline(t time.Time) error { return m.file.SetDeadline(t) }
 // Unlink removes the name if it still stands for this object. A kernel queue can be neither renamed
 // nor linked, so an object that is linked is the one that its name leads to. Between looking and
 // unlinking somebody could put another in its place; that takes the right to unlink ours (its owner or
-// root, as the kernel's directory of queues is sticky) and some microseconds' luck. ours is false if the
-// name was not ours to unlink, or if that happened after all.
+// root, as the kernel's directory of queues is sticky) and some microseconds' luck: where the process owns
+// the object, root's. ours is false if the name was not ours to unlink, or if that happened after all.
 func (m *MQ) Unlink() (ours bool, err error) {
 	st, err := m.Stat()
 	if err != nil || !st.Linked {

@@ -30,6 +30,8 @@ type call struct {
 	method string // as CallObserver is told
 	since  time.Time
 
+	arrival *arrival // of its requests; nil: it is not counted
+
 	// Guarded by conn.mu.
 	name        string        // of the queue or ring; "": it names none
 	outstanding func() uint64 // how many messages are delivered and not settled; nil: none are
@@ -97,7 +99,7 @@ func (s *Server) begin(ctx context.Context, fullMethod string) (context.Context,
 		}
 		conn.userAgent.Store(&agent)
 	}
-	c := &call{conn: conn, method: s.methodName(fullMethod), since: time.Now()}
+	c := &call{conn: conn, method: s.methodName(fullMethod), since: time.Now(), arrival: arrivalOf(ctx)}
 	err := conn.refused
 	if err == nil && conn.account != nil {
 		if over := conn.account.Take(quota.Streams, 1); over != nil {
@@ -105,6 +107,7 @@ func (s *Server) begin(ctx context.Context, fullMethod string) (context.Context,
 		}
 	}
 	if err != nil {
+		c.arrival.over()
 		s.observe(c, err)
 		return nil, nil, err
 	}
@@ -117,6 +120,7 @@ func (s *Server) begin(ctx context.Context, fullMethod string) (context.Context,
 // end gives back what begin charged. err is the call's status, nil for OK.
 func (s *Server) end(c *call, err error) {
 	conn := c.conn
+	c.arrival.over()
 	conn.mu.Lock()
 	delete(conn.calls, c)
 	conn.mu.Unlock()
@@ -180,8 +184,16 @@ func (s *Server) counted(fullMethod string, handle grpc.MethodHandler) grpc.Meth
 			return nil, err
 		}
 		defer func() { s.end(c, err) }()
+		arrive := func(m any) error {
+			r := received{message: m}
+			complete := c.within()
+			err := decode(&r)
+			complete()
+			c.arrival.taken(int64(r.bytes))
+			return err
+		}
 		err = s.guard(fullMethod, func() (err error) {
-			response, err = handle(impl, ctx, decode, interceptor)
+			response, err = handle(impl, ctx, arrive, interceptor)
 			return err
 		})
 		if e, ok := err.(*reason.Error); ok { // of a panic; all else the interceptor, or gRPC, has put into a status

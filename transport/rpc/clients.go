@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/ipcd/ipcd/broker"
+	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
 	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
 	"github.com/ipcd/ipcd/transport"
@@ -133,7 +135,7 @@ func (b *backlogs) behind(u use) uint64 {
 		return b.lags[u.name][u.ringMember]
 	case u.method == "Consume" || u.method == "Receive":
 		if _, known := b.ready[u.name]; !known {
-			info, _ := b.broker.GetQueue(b.ctx, b.caller, u.name)
+			info, _ := b.shown(b.ctx, b.caller, u.name)
 			b.ready[u.name] = uint64(info.Stats.Ready)
 		}
 		return b.ready[u.name]
@@ -141,10 +143,27 @@ func (b *backlogs) behind(u use) uint64 {
 	return 0
 }
 
+// own is the daemon's own identity, as which nothing is denied.
+func (s *Server) own() identity.Identity {
+	return identity.Identity{Kind: identity.Unix, UID: s.access.Policy().DaemonUID}
+}
+
+// shown returns a queue if the caller may look at it. If not, that is no denial to be counted and logged: nobody has asked
+// for this queue.
+func (s *Server) shown(ctx context.Context, caller identity.Identity, name string) (broker.Info, bool) {
+	info, err := s.broker.GetQueue(ctx, s.own(), name)
+	of := access.Object{Kind: access.Queue, Name: name, OwnerUID: info.Settings.OwnerUID, GroupGID: info.Settings.GroupGID, Mode: info.Settings.Mode}
+	if err != nil || !s.access.Allows(caller, of, access.Look) {
+		return broker.Info{}, false
+	}
+	return info, true
+}
+
 func (b *backlogs) lagsOf(name string) map[uint64]uint64 {
 	lags := map[uint64]uint64{}
-	info, err := b.rings.Get(b.ctx, b.caller, name)
-	if err != nil {
+	info, err := b.rings.Get(b.ctx, b.own(), name)
+	of := access.Object{Kind: access.Ring, Name: name, OwnerUID: info.Settings.OwnerUID, GroupGID: info.Settings.GroupGID, Mode: info.Settings.Mode}
+	if err != nil || !b.access.Allows(b.caller, of, access.Look) {
 		return lags
 	}
 	for i := range info.Consumers {

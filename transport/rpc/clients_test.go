@@ -220,7 +220,7 @@ func TestOperatorsReloadAndSeeMetrics(t *testing.T) {
 	wantReason(t, err, reason.AccessDenied)
 	_, err = others.SetQuota(t.Context(), &ipcdv1.SetQuotaRequest{})
 	wantReason(t, err, reason.AccessDenied)
-	if n := h.logs.FilterMessage("access denied").Len(); n != 3 {
+	if n := h.logs.FilterMessageSnippet("access denied").Len(); n != 3 {
 		t.Errorf("%d denials logged, want 3", n)
 	}
 }
@@ -329,5 +329,27 @@ func TestInfoTellsOfRings(t *testing.T) {
 	info, err := h.system.GetInfo(t.Context(), &ipcdv1.GetInfoRequest{})
 	if err != nil || info.Rings != 4 || info.RingMemoryBytes != 1234 {
 		t.Errorf("%v, %v", info, err)
+	}
+}
+
+func TestLookingAroundIsNoDenial(t *testing.T) {
+	var asked sync.Map
+	h := serveOptions(t, Options{Broker: &fakeBroker{
+		storage: broker.Storage{Damaged: []string{"/theirs"}},
+		get: func(id identity.Identity, name string) (broker.Info, error) {
+			asked.Store(id.Kind, true)
+			return broker.Info{Name: name, Settings: queue.Settings{OwnerUID: 4711, Mode: 0o600}}, nil
+		},
+	}})
+	stranger, err := ipcdv1.NewSystemServiceClient(h.tcp).GetInfo(t.Context(), &ipcdv1.GetInfoRequest{})
+	if err != nil || stranger.Storage.Damaged != 1 || len(stranger.Storage.DamagedQueues) != 0 {
+		t.Errorf("a stranger is told %v, %v", stranger, err)
+	}
+	root, err := h.system.GetInfo(t.Context(), &ipcdv1.GetInfoRequest{})
+	if err != nil || !slices.Equal(root.Storage.DamagedQueues, []string{"/theirs"}) {
+		t.Errorf("an admin is told %v, %v", root, err)
+	}
+	if _, ok := asked.Load(identity.Anonymous); ok {
+		t.Error("the broker was asked as the stranger, which it denies and logs")
 	}
 }

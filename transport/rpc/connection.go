@@ -34,12 +34,18 @@ type connection struct {
 	account *quota.Account // nil: nothing is charged
 	refused error          // what every call is answered with, or nil
 	peer    *tlsPeer       // nil: no TLS
+	holder  *holder        // of what it has coming in
+	framed  *framed        // as gRPC reads it
 
 	userAgent atomic.Pointer[string] // nil until the first call
 	ended     atomic.Uint64          // calls that have ended
 
 	mu    sync.Mutex         // guards calls, and of each what is said to be so guarded
 	calls map[*call]struct{} // under way
+
+	held     atomic.Int64        // bytes that are coming in; see incoming.go
+	arriving sync.Mutex          // guards arrivals, and what is in them
+	arrivals map[uint32]*arrival // of the calls that gRPC has begun, by stream; nil: it was cut off
 
 	// Guarded by all.mu.
 	identified bool
@@ -51,12 +57,13 @@ type connection struct {
 func (c *connection) Close() error {
 	err := c.Conn.Close()
 	c.all.leave(c)
+	c.letGo()
 	return err
 }
 
 // newConnection prepares an accepted connection.
 func newConnection(conn net.Conn, all *connections, door string, now time.Time) *connection {
-	c := &connection{Conn: conn, all: all, door: door, connected: now, calls: map[*call]struct{}{}}
+	c := &connection{Conn: conn, all: all, door: door, connected: now, calls: map[*call]struct{}{}, arrivals: map[uint32]*arrival{}}
 	if s, ok := conn.(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {
 			c.ready = readyReader{raw: raw}
@@ -64,21 +71,6 @@ func newConnection(conn net.Conn, all *connections, door string, now time.Time) 
 		}
 	}
 	return c
-}
-
-// ReadOnReady is Read that takes a buffer from the pool only when there is something to read, so that an idle connection
-// holds none. gRPC looks for this method; by itself it does the same with sockets alone. It is for one goroutine.
-func (c *connection) ReadOnReady(size int, pool mem.BufferPool) (*[]byte, int, error) {
-	if c.ready.raw == nil {
-		buffer := pool.Get(size)
-		n, err := c.Read(*buffer)
-		if n == 0 {
-			pool.Put(buffer)
-			return nil, 0, err
-		}
-		return buffer, n, err
-	}
-	return c.ready.next(size, pool)
 }
 
 // readyReader reads from a socket. What would be locals are fields, so that a read allocates nothing.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipcd/ipcd/internal/identity"
@@ -19,17 +20,26 @@ type connections struct {
 	quotas *quota.Table                 // nil: nothing is charged
 	exempt func(identity.Identity) bool // whom the limit of all connections does not stop
 
+	bounds incomingBounds
+	held   atomic.Int64                           // bytes that are coming in
+	cutOff func(c *connection, held, bound int64) // is told of those that had to go
+
+	requestTimeout time.Duration
+	tooSlow        func(*call)
+
 	mu          sync.Mutex // guards what follows
 	lastID      uint64
 	all         map[*connection]struct{}
-	charged     int           // of those the limit counts
-	refused     int           // that are kept to be told so
-	handshaking []*connection // in TLS handshakes, oldest first
-	closing     bool          // no more are taken
+	charged     int                            // of those the limit counts
+	refused     int                            // that are kept to be told so
+	handshaking []*connection                  // in TLS handshakes, oldest first
+	closing     bool                           // no more are taken
+	holders     map[identity.Principal]*holder // of all that are identified
 }
 
 func newConnections(quotas *quota.Table, exempt func(identity.Identity) bool) *connections {
-	return &connections{quotas: quotas, exempt: exempt, all: map[*connection]struct{}{}}
+	return &connections{quotas: quotas, exempt: exempt, bounds: incomingDefaults, cutOff: func(*connection, int64, int64) {}, requestTimeout: limits.RequestTimeout,
+		all: map[*connection]struct{}{}, holders: map[identity.Principal]*holder{}}
 }
 
 // enter adds an accepted connection. Of a daemon that stops it is closed at once.
@@ -66,6 +76,7 @@ func (a *connections) identify(c *connection, who identity.Identity, peer *tlsPe
 		c.timer = time.AfterFunc(limits.ConnRefusedTime, func() { c.Close() })
 	}
 	c.who, c.command, c.peer, c.identified = who, command, peer, true
+	c.holder = a.holderLocked(who)
 	return nil
 }
 
@@ -94,6 +105,7 @@ func (a *connections) leave(c *connection) {
 	c.left = true
 	delete(a.all, c)
 	a.handshakenLocked(c)
+	a.unholdLocked(c)
 	if c.timer != nil {
 		c.timer.Stop()
 	}

@@ -41,7 +41,7 @@ func (p peerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.Au
 		if err != nil {
 			return nil, nil, err
 		}
-		return secured, info, nil
+		return newFramed(secured, conn), info, nil
 	}
 	var who identity.Identity
 	if unixConn, ok := conn.Conn.(*net.UnixConn); ok {
@@ -56,7 +56,7 @@ func (p peerCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.Au
 		p.server.logRefused(conn, err)
 		return nil, nil, err
 	}
-	return conn, info, nil
+	return newFramed(conn, conn), info, nil
 }
 
 // ClientHandshake is not for servers.

@@ -44,7 +44,8 @@ func serveRings(t testing.TB, r transport.Rings) *harness {
 	return serveOptions(t, Options{Broker: &fakeBroker{}, Rings: r, AttachSocket: "/run/attach.sock"})
 }
 
-func serveOptions(t testing.TB, o Options) *harness {
+// serveOptions serves; before that the server may be changed.
+func serveOptions(t testing.TB, o Options, before ...func(*Server)) *harness {
 	t.Helper()
 	t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreCurrent()) })
 	core, logs := observer.New(zapcore.DebugLevel)
@@ -59,6 +60,9 @@ func serveOptions(t testing.TB, o Options) *harness {
 	}
 	o.Logger, o.Version, o.StateDir = zap.New(core), "v9", "/state"
 	h.server = New(o)
+	for _, change := range before {
+		change(h.server)
+	}
 	served := make(chan error, 1)
 	go func() { served <- h.server.Serve(unixListener, tcpListener) }()
 	h.unix = dial(t, "unix://"+h.socket)

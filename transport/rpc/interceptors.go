@@ -41,6 +41,7 @@ func (s *Server) interceptStream(server any, stream grpc.ServerStream, info *grp
 		return err
 	}
 	defer func() { s.end(call, err) }()
+	stream = &arriving{ServerStream: stream, arrival: call.arrival}
 	if !strings.HasPrefix(info.FullMethod, "/ipcd.") {
 		// A watch of grpc.health.v1 would hold up a stop for ever.
 		var cancel context.CancelFunc
@@ -65,14 +66,17 @@ func (s *Server) interceptStream(server any, stream grpc.ServerStream, info *grp
 type oneRequest struct{ grpc.ServerStream }
 
 func (s oneRequest) RecvMsg(m any) error {
+	call := callOf(s.Context())
+	complete := call.within()
 	err := s.ServerStream.RecvMsg(m)
+	complete()
 	switch {
 	case errors.Is(err, io.EOF):
 		return reason.New(reason.InvalidArgument, "the call ended without a request")
 	case err != nil:
 		return recvError(s.Context(), err)
 	}
-	callOf(s.Context()).onRequest(m)
+	call.onRequest(m)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/transport"
 )
 
 // AddressError is a TCP address that is not allowed.
@@ -97,6 +99,9 @@ func (a acceptor) Accept() (net.Conn, error) {
 		}
 		a.server.strangers.Warn("cannot accept connections, trying again", zap.String("door", a.door), zap.Error(err))
 		return nil, passing{err}
+	}
+	if socket, ok := conn.(syscall.Conn); ok {
+		transport.SpareDescriptors(socket, 1, a.server.closing.Done())
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		boundSilence(tcp)

@@ -18,6 +18,7 @@ import (
 	"github.com/ipcd/ipcd/broker"
 	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
@@ -27,14 +28,25 @@ import (
 // me is who runs the test, to whom quotas apply since they are named.
 func me() identity.Principal { return identity.User(uint32(os.Geteuid())) }
 
+// others is what is used of connections and calls beside what a test uses: root has a few, whatever the quota.
+const others = limits.QuotaOperatorMin
+
 func quotasOfMe(l quota.Limits) *quota.Table {
-	return quota.New(0, quota.Config{Of: map[identity.Principal]quota.Limits{me(): l}})
+	for _, r := range []quota.Resource{quota.Connections, quota.Streams} {
+		if n, ok := l[r]; ok {
+			l[r] = n + others
+		}
+	}
+	t := quota.New(0, quota.Config{Of: map[identity.Principal]quota.Limits{me(): l}})
+	t.Add(me(), quota.Connections, others)
+	t.Add(me(), quota.Streams, others)
+	return t
 }
 
 func used(t *quota.Table, r quota.Resource) int64 {
 	for _, e := range t.Usage(me()).Entries {
 		if e.Resource == r {
-			return e.Used
+			return e.Used - others
 		}
 	}
 	return -1
@@ -251,7 +263,7 @@ func TestRapidResetsAreGivenBack(t *testing.T) {
 }
 
 func TestQuotasAreShownAndSet(t *testing.T) {
-	quotas := quotasOfMe(quota.Limits{quota.Streams: 100})
+	quotas := quota.New(0, quota.Config{Of: map[identity.Principal]quota.Limits{me(): {quota.Streams: 100}}})
 	h := serveOptions(t, Options{Broker: &fakeBroker{}, Quotas: quotas})
 	eleven := &ipcdv1.Principal{Kind: &ipcdv1.Principal_Uid{Uid: 11}}
 	r, err := h.system.SetQuota(t.Context(), &ipcdv1.SetQuotaRequest{Principal: eleven, Limits: map[string]int64{"queues": 3, "queued_bytes": 0}, Unlimited: []string{"rings"}})

@@ -38,7 +38,7 @@ const (
 // Options is what a Server needs.
 type Options struct {
 	Broker   transport.Broker
-	Logger   *zap.Logger
+	Logger   *zap.Logger      // nil: silent
 	Version  string           // as GetInfo tells it
 	StateDir string           // as GetInfo tells it
 	Now      func() time.Time // wall time; nil: time.Now
@@ -95,6 +95,9 @@ type Server struct {
 
 // New returns a Server that serves nothing yet.
 func New(o Options) *Server {
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
 	s := &Server{broker: o.Broker, log: o.Logger, version: o.Version, stateDir: o.StateDir, now: o.Now, rings: o.Rings, attachSocket: o.AttachSocket,
 		access: o.Access, quotas: o.Quotas, system: o.System, tls: o.TLS, observer: o.Calls, strangers: sampled(o.Logger),
 		health: health.NewServer(), services: map[string]bool{"": true}, methods: map[string]string{}}
@@ -105,6 +108,7 @@ func New(o Options) *Server {
 		s.access = access.New(access.Policy{DaemonUID: uint32(os.Geteuid())}, o.Logger)
 	}
 	s.conns = newConnections(o.Quotas, s.access.Admin)
+	s.conns.cutOff, s.conns.tooSlow = s.logCutOff, s.closeSlow
 	if s.tls != nil {
 		s.warnOfExpiry(s.tls.current.Load())
 		s.tls.onChange(s.recheckTLS)
@@ -180,6 +184,8 @@ func (s *Server) newServer(door string) *grpc.Server {
 		grpc.UnaryInterceptor(s.interceptUnary),
 		grpc.StreamInterceptor(s.interceptStream),
 		grpc.UnknownServiceHandler(s.unknownMethod),
+		grpc.InTapHandle(s.tap),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(limits.FrameBytes),
 		grpc.MaxSendMsgSize(limits.FrameBytes),
 		grpc.MaxConcurrentStreams(limits.StreamsPerConn),

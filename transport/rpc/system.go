@@ -70,7 +70,7 @@ func (s system) Reload(ctx context.Context, _ *ipcdv1.ReloadRequest) (*ipcdv1.Re
 	if err != nil {
 		return nil, err
 	}
-	return &ipcdv1.ReloadResponse{Applied: r.Applied, NeedRestart: r.NeedRestart, Refused: r.Refused}, nil
+	return &ipcdv1.ReloadResponse{Applied: r.Applied, NeedRestart: r.NeedRestart, Refused: r.Refused, Warnings: r.Warnings}, nil
 }
 
 // GetMetrics returns all metrics.
@@ -107,10 +107,11 @@ func (s system) storage(ctx context.Context, caller identity.Identity) *ipcdv1.S
 		SyncTimeMax:   durationpb.New(time.Duration(from.SyncMaxNanos)),
 		Full:          from.Full,
 		Damaged:       uint32(len(from.Damaged)),
+		Damage:        from.Damage,
 	}
 	// Everybody may call GetInfo; which queues there are is told only to those who may look at them.
 	for _, name := range from.Damaged {
-		if _, err := s.broker.GetQueue(ctx, caller, name); err == nil {
+		if _, may := s.shown(ctx, caller, name); may {
 			out.DamagedQueues = append(out.DamagedQueues, name)
 		}
 	}

@@ -1,20 +1,18 @@
 package rpc
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"net/url"
-	"os"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
+	"github.com/ipcd/ipcd/internal/config"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/limits"
 )
@@ -55,26 +53,33 @@ type tlsPeer struct {
 // NewTLS loads certificates. Errors name the file and what is wrong with it.
 func NewTLS(c TLSConfig) (*TLS, error) {
 	t := &TLS{now: time.Now, recheck: limits.CertificateRecheck}
-	if err := t.Reload(c); err != nil {
+	if _, err := t.Reload(c); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
 // Reload loads certificates anew, for handshakes from now on. Connections whose certificate is not signed by the new
-// authorities, or that would act as another user, are closed. After an error everything stays as it was.
-func (t *TLS) Reload(c TLSConfig) error {
+// authorities, or that would act as another user, are closed. It reports whether anything differs from what was in force:
+// files may have other contents under the same names. After an error everything stays as it was.
+func (t *TLS) Reload(c TLSConfig) (changed bool, err error) {
 	state, err := t.load(c)
 	if err != nil {
-		return err
+		return false, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock() // so that the last one to store is the last one to be looked at
-	t.current.Store(state)
+	old := t.current.Swap(state)
 	for _, f := range t.changed {
 		f()
 	}
-	return nil
+	return old == nil || !state.same(old), nil
+}
+
+// same reports whether two states show the same certificate, take the same clients, and let them act as the same users.
+func (s *tlsState) same(as *tlsState) bool {
+	return slices.EqualFunc(s.config.Certificates[0].Certificate, as.config.Certificates[0].Certificate, bytes.Equal) &&
+		s.clients.Equal(as.clients) && maps.EqualFunc(s.users, as.users, sameUser)
 }
 
 // onChange has f called after each reload.
@@ -85,21 +90,18 @@ func (t *TLS) onChange(f func()) {
 }
 
 func (t *TLS) load(c TLSConfig) (*tlsState, error) {
-	certPEM, err := readPEM("certificate", c.Cert)
-	if err != nil {
-		return nil, err
+	for what, name := range map[string]string{"cert": c.Cert, "key": c.Key, "client_ca": c.ClientCA} {
+		if name == "" {
+			return nil, fmt.Errorf("TLS %s: no file is named; TLS needs a certificate, its key and the clients' authorities", what)
+		}
 	}
-	keyPEM, err := readPEM("key", c.Key)
+	own, err := config.ReadKeyPair(c.Cert, c.Key)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("TLS certificate: %w", err)
 	}
-	own, err := tls.X509KeyPair(certPEM, keyPEM)
+	authorities, err := config.ReadAuthorities(c.ClientCA)
 	if err != nil {
-		return nil, fmt.Errorf("TLS certificate %s with key %s: %w", c.Cert, c.Key, err)
-	}
-	authorities, err := loadAuthorities(c.ClientCA)
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("TLS client_ca: %s: %w", c.ClientCA, err)
 	}
 	state := &tlsState{clients: x509.NewCertPool(), users: c.Users, expires: own.Leaf.NotAfter}
 	for _, authority := range authorities {
@@ -123,74 +125,6 @@ func (t *TLS) load(c TLSConfig) (*tlsState, error) {
 		},
 	}
 	return state, nil
-}
-
-// readPEM reads a file of bounded size.
-func readPEM(what, name string) ([]byte, error) {
-	if name == "" {
-		return nil, fmt.Errorf("TLS %s: no file is named; TLS needs a certificate, its key and the clients' authorities", what)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("TLS %s: %w", what, err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, limits.TLSFileBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("TLS %s: %w", what, err)
-	}
-	if len(text) > limits.TLSFileBytes {
-		return nil, fmt.Errorf("TLS %s %s: more than %d bytes: name a PEM file", what, name, limits.TLSFileBytes)
-	}
-	return text, nil
-}
-
-// loadAuthorities reads certificates, and is strict about it: one that is passed over would be missed only when its
-// clients are refused.
-func loadAuthorities(name string) ([]*x509.Certificate, error) {
-	rest, err := readPEM("client_ca", name)
-	if err != nil {
-		return nil, err
-	}
-	var out []*x509.Certificate
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("TLS client_ca %s: a PEM block %.40q: there may be certificates only", name, block.Type)
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("TLS client_ca %s: certificate %d: %w", name, len(out)+1, err)
-		}
-		if !c.IsCA {
-			return nil, fmt.Errorf("TLS client_ca %s: certificate %d, of %s, is not of an authority: it can sign no clients", name, len(out)+1, c.Subject)
-		}
-		out = append(out, c)
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("TLS client_ca %s: no certificates: it must have at least one, in PEM", name)
-	}
-	return out, nil
-}
-
-// certificateName is what a certificate is called: its SPIFFE ID, else its subject as of RFC 4514.
-func certificateName(c *x509.Certificate) (string, error) {
-	name := c.Subject.String()
-	if i := slices.IndexFunc(c.URIs, func(u *url.URL) bool { return u.Scheme == "spiffe" }); i >= 0 {
-		name = c.URIs[i].String()
-	}
-	switch {
-	case name == "":
-		return "", errors.New("the certificate has neither a SPIFFE ID nor a subject: nobody could be told by it")
-	case len(name) > limits.CertificateNameLength:
-		return "", fmt.Errorf("the certificate's name has %d bytes and may have %d", len(name), limits.CertificateNameLength)
-	case !utf8.ValidString(name):
-		return "", errors.New("the certificate's name is no UTF-8")
-	}
-	return name, nil
 }
 
 // identify says who holds a certificate that was verified.

@@ -44,7 +44,7 @@ func serveTLS(t *testing.T, o Options, users map[string]identity.Identity) *tlsH
 	}
 	h.tls.now = func() time.Time { return time.Now().Add(time.Duration(h.clock.Load())) }
 	h.tls.recheck = 5 * time.Millisecond
-	if err := h.tls.Reload(h.files); err != nil { // with that clock
+	if _, err := h.tls.Reload(h.files); err != nil { // with that clock
 		t.Fatal(err)
 	}
 	o.TLS = h.tls
@@ -93,7 +93,7 @@ func eventually(t *testing.T, what string, happened func() bool) {
 func (h *tlsHarness) logged(message, why string) {
 	h.t.Helper()
 	eventually(h.t, "the log has "+message+": "+why, func() bool {
-		for _, entry := range h.logs.FilterMessage(message).All() {
+		for _, entry := range h.logs.FilterMessageSnippet(message).All() {
 			if text, _ := entry.ContextMap()["why"].(string); strings.Contains(text, why) {
 				return true
 			}
@@ -121,9 +121,9 @@ func TestCertificateSaysWhoCalls(t *testing.T) {
 		{"a subject alone", func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: "a,b", Organization: []string{"Works"}} }, want{name: `CN=a\,b,O=Works`}},
 		{"a SPIFFE ID before the subject", func(c *x509.Certificate) { c.URIs = []*url.URL{spiffe(t, "spiffe://works/x")} }, want{name: "spiffe://works/x"}},
 		{"another URI", func(c *x509.Certificate) { c.URIs = []*url.URL{spiffe(t, "https://works/x")} }, want{name: "CN=client,O=Works"}},
-		{"another URI before the SPIFFE ID", func(c *x509.Certificate) {
-			c.URIs = []*url.URL{spiffe(t, "https://works/x"), spiffe(t, "spiffe://works/first"), spiffe(t, "spiffe://works/second")}
-		}, want{name: "spiffe://works/first"}},
+		{"two other URIs", func(c *x509.Certificate) {
+			c.URIs = []*url.URL{spiffe(t, "https://works/x"), spiffe(t, "https://works/y")}
+		}, want{name: "CN=client,O=Works"}},
 		{"no subject", func(c *x509.Certificate) { c.Subject = pkix.Name{}; c.URIs = []*url.URL{spiffe(t, "spiffe://works/x")} }, want{name: "spiffe://works/x"}},
 		{"a user's", func(c *x509.Certificate) { c.URIs = []*url.URL{spiffe(t, "spiffe://works/mapped")} }, want{name: "spiffe://works/mapped", mapped: true}},
 		{"an admin's", func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: "admin"} }, want{name: "CN=admin", mapped: true, admin: true}},
@@ -218,7 +218,7 @@ func TestReloadShowsAnotherCertificate(t *testing.T) {
 	if err := os.WriteFile(h.files.Cert, certPEM(own.cert), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.tls.Reload(h.files); err == nil || !strings.Contains(err.Error(), h.files.Key) {
+	if _, err := h.tls.Reload(h.files); err == nil || !strings.Contains(err.Error(), h.files.Key) {
 		t.Fatalf("a certificate without its key: %v; want an error that names the key", err)
 	}
 	shown := func() string {
@@ -235,7 +235,7 @@ func TestReloadShowsAnotherCertificate(t *testing.T) {
 	if err := os.WriteFile(h.files.Key, own.keyPEM(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.tls.Reload(h.files); err != nil {
+	if _, err := h.tls.Reload(h.files); err != nil {
 		t.Fatal(err)
 	}
 	if got := shown(); got != own.cert.SerialNumber.String() {
@@ -265,7 +265,7 @@ func TestReloadEndsWhatMayNotStay(t *testing.T) {
 	if err := os.WriteFile(h.files.ClientCA, certPEM(h.clients.cert, other.cert), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.tls.Reload(h.files); err != nil {
+	if _, err := h.tls.Reload(h.files); err != nil {
 		t.Fatal(err)
 	}
 	for name, ends := range map[string]bool{"moved": true, "newly mapped": true, "same": false, "unmapped": false} {
@@ -277,14 +277,14 @@ func TestReloadEndsWhatMayNotStay(t *testing.T) {
 			t.Errorf("%s connects again: %v, %v", name, who, err)
 		}
 	}
-	if n := h.logs.FilterMessage("TLS connection closed").Len(); n != 2 {
+	if n := h.logs.FilterMessageSnippet("TLS connection closed").Len(); n != 2 {
 		t.Errorf("%d connections closed, want 2", n)
 	}
 	// The other authority alone.
 	if err := os.WriteFile(h.files.ClientCA, certPEM(other.cert), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.tls.Reload(h.files); err != nil {
+	if _, err := h.tls.Reload(h.files); err != nil {
 		t.Fatal(err)
 	}
 	for name, conn := range conns {
@@ -313,10 +313,10 @@ func TestTLSFilesAreRefusedWithTheReason(t *testing.T) {
 		want string
 	}{
 		{func(c *TLSConfig) { c.Cert = "" }, "no file is named"},
-		{func(c *TLSConfig) { c.Key = good.Key + ".not" }, "no such file"},
+		{func(c *TLSConfig) { c.Key = good.Key + ".not" }, "there is no such file"},
 		{func(c *TLSConfig) { c.Key = writeTLS(t, other.server(t), ca.cert).Key }, "does not match"},
 		{func(c *TLSConfig) { c.Cert = write("nonsense") }, "failed to find any PEM data"},
-		{func(c *TLSConfig) { c.ClientCA = write("nonsense") }, "no certificates"},
+		{func(c *TLSConfig) { c.ClientCA = write("nonsense") }, "there is no certificate in it"},
 		{func(c *TLSConfig) { c.ClientCA = write(string(certPEM(ca.cert)) + string(own.keyPEM(t))) }, "PRIVATE KEY"},
 		{func(c *TLSConfig) { c.ClientCA = write(string(certPEM(ca.cert, own.cert))) }, "not of an authority"},
 		{func(c *TLSConfig) {
@@ -333,5 +333,53 @@ func TestTLSFilesAreRefusedWithTheReason(t *testing.T) {
 	}
 	if _, err := NewTLS(good); err != nil {
 		t.Errorf("the good ones: %v", err)
+	}
+}
+
+func TestReloadTellsWhetherAnythingIsOther(t *testing.T) {
+	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
+	files := writeTLS(t, ca.server(t), ca.cert)
+	files.Users = map[string]identity.Identity{"CN=a": {UID: 7, Groups: []uint32{8}}}
+	loaded, err := NewTLS(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(from TLSConfig) {
+		for to, name := range map[string]string{files.Cert: from.Cert, files.Key: from.Key, files.ClientCA: from.ClientCA} {
+			text, err := os.ReadFile(name)
+			if err == nil {
+				err = os.WriteFile(to, text, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		what string
+		make func()
+	}{
+		{"a new certificate under the same name", func() { put(writeTLS(t, ca.server(t), ca.cert)) }},
+		{"another authority", func() { put(TLSConfig{files.Cert, files.Key, writeTLS(t, ca.server(t), other.cert).ClientCA, nil}) }},
+		{"one authority more", func() {
+			put(TLSConfig{files.Cert, files.Key, writeTLS(t, ca.server(t), other.cert, ca.cert).ClientCA, nil})
+		}},
+		{"another user", func() { files.Users = map[string]identity.Identity{"CN=a": {UID: 9}} }},
+		{"another name", func() { files.Users = map[string]identity.Identity{"CN=b": {UID: 9}} }},
+		{"no users", func() { files.Users = nil }},
+	} {
+		c.make()
+		if changed, err := loaded.Reload(files); !changed || err != nil {
+			t.Errorf("%s: %v, %v", c.what, changed, err)
+		}
+		if changed, err := loaded.Reload(files); changed || err != nil {
+			t.Errorf("nothing after %s: %v, %v", c.what, changed, err)
+		}
+	}
+	if err := os.WriteFile(files.Key, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := loaded.Reload(files); changed || err == nil {
+		t.Errorf("of a file that can not be used: %v, %v", changed, err)
 	}
 }

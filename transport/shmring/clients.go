@@ -14,6 +14,7 @@ import (
 type doing struct {
 	id        uint64
 	connected time.Time
+	command   string // what the process called itself then
 
 	mu       sync.Mutex // guards what follows
 	requests uint64     // that have been served
@@ -44,6 +45,13 @@ func (d *doing) left() {
 	d.member = nil
 }
 
+// Connections returns how many connections there are.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // Clients returns the connections, the oldest first.
 func (s *Server) Clients() []transport.Client {
 	s.mu.Lock()
@@ -62,10 +70,7 @@ func (s *Server) Clients() []transport.Client {
 
 func (c *conn) client() transport.Client {
 	d := &c.doing
-	t := transport.Client{ID: d.id, Door: "attach", Who: c.id, Connected: d.connected}
-	if c.ctx.Err() == nil { // else the pid may be another process's
-		t.Command = transport.CommandOf(c.id.PID)
-	}
+	t := transport.Client{ID: d.id, Door: "attach", Who: c.id, Command: d.command, Connected: d.connected}
 	d.mu.Lock()
 	t.CallsTotal = d.requests
 	member, use := d.member, transport.ClientUse{Method: "produce", Name: d.ring, Since: d.since}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ipcd/ipcd/internal/attach"
 	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/shm"
@@ -90,8 +91,8 @@ func TestClientsShowHowFarBehindTheyAre(t *testing.T) {
 		}
 	}
 	behind(3)
-	if n := s.Clients()[0].Uses[0].Behind; n != 0 {
-		t.Errorf("behind by %d in lanes that it has not taken up", n)
+	if n := s.Clients()[0].Uses[0].Behind; n != 3 {
+		t.Errorf("behind by %d in a lane that it has not taken up yet, want 3", n)
 	}
 	into := make([]shm.Message, 10)
 	if n, err := reader.NextBatch(context.Background(), into); n != 3 || err != nil {
@@ -108,8 +109,10 @@ func TestClientsShowHowFarBehindTheyAre(t *testing.T) {
 }
 
 func TestConnectionsAreChargedToTheQuota(t *testing.T) {
+	const others = limits.QuotaOperatorMin // which root has, whatever the quota
 	me := identity.User(uint32(os.Getuid()))
-	quotas := quota.New(1<<31, quota.Config{Of: map[identity.Principal]quota.Limits{me: {quota.Connections: 2}}})
+	quotas := quota.New(1<<31, quota.Config{Of: map[identity.Principal]quota.Limits{me: {quota.Connections: others + 2}}})
+	quotas.Add(me, quota.Connections, others)
 	rings := newFakeRings(t)
 	s := New(Options{Rings: rings, Quotas: quotas, Logger: zaptest.NewLogger(t)})
 	path := serveOn(t, s, nil)
@@ -121,7 +124,10 @@ func TestConnectionsAreChargedToTheQuota(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
-	if n := quotas.Account(me).Used(quota.Connections); n != 2 {
+	if n := s.Connections(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+	if n := quotas.Account(me).Used(quota.Connections) - others; n != 2 {
 		t.Errorf("%d are charged", n)
 	}
 	second.sock.Close()
@@ -130,7 +136,7 @@ func TestConnectionsAreChargedToTheQuota(t *testing.T) {
 	first.sock.Close()
 	rings.await(func() bool { return len(rings.members) == 1 })
 	settleTo(t, s, 1)
-	if n := quotas.Account(me).Used(quota.Connections); n != 1 {
+	if n := quotas.Account(me).Used(quota.Connections) - others; n != 1 {
 		t.Errorf("%d are charged", n)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ipcd/ipcd/internal/attach"
 	"github.com/ipcd/ipcd/internal/identity"
 	"github.com/ipcd/ipcd/internal/reason"
+	"github.com/ipcd/ipcd/transport"
 )
 
 // errHungUp is why a connection ends when the peer closed it.
@@ -46,6 +47,7 @@ type request struct {
 func (s *Server) newConn(sock *net.UnixConn, id identity.Identity, pidfd *os.File) *conn {
 	c := &conn{server: s, sock: sock, id: id, pidfd: pidfd, requests: make(chan request), readEnd: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(s.stopping)
+	c.doing.command = transport.CommandOf(id.PID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastConn++

@@ -15,6 +15,7 @@ import (
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
+	"github.com/ipcd/ipcd/transport"
 )
 
 // errStopping is why connections end when the server stops.
@@ -120,6 +121,7 @@ func (s *Server) accept(l *Listener) error {
 		}
 		if err == nil {
 			pause = 0
+			transport.SpareDescriptors(c, 2, s.stopping.Done()) // a member takes several
 			s.serve(c)
 			continue
 		}

@@ -248,6 +248,8 @@ type Storage struct {
 	Damaged uint32 `protobuf:"varint,11,opt,name=damaged,proto3" json:"damaged,omitempty"`
 	// Those of them that the caller may look at.
 	DamagedQueues []string `protobuf:"bytes,12,rep,name=damaged_queues,json=damagedQueues,proto3" json:"damaged_queues,omitempty"`
+	// What was found damaged when the daemon began, if anything, also where the queues concerned are not known.
+	Damage        string `protobuf:"bytes,13,opt,name=damage,proto3" json:"damage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -364,6 +366,13 @@ func (x *Storage) GetDamagedQueues() []string {
 		return x.DamagedQueues
 	}
 	return nil
+}
+
+func (x *Storage) GetDamage() string {
+	if x != nil {
+		return x.Damage
+	}
+	return ""
 }
 
 // Caller is an identity as the daemon established it.
@@ -604,7 +613,9 @@ type ReloadResponse struct {
 	// Keys whose new values count from the next start on.
 	NeedRestart []string `protobuf:"bytes,2,rep,name=need_restart,json=needRestart,proto3" json:"need_restart,omitempty"`
 	// Declarations of queues and rings that could not be applied, with the reason.
-	Refused       []string `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
+	Refused []string `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
+	// What is no mistake, and yet hardly as it was meant.
+	Warnings      []string `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -656,6 +667,13 @@ func (x *ReloadResponse) GetNeedRestart() []string {
 func (x *ReloadResponse) GetRefused() []string {
 	if x != nil {
 		return x.Refused
+	}
+	return nil
+}
+
+func (x *ReloadResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -1426,7 +1444,7 @@ const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"\astorage\x18\f \x01(\v2\x10.ipcd.v1.StorageR\astorage\x12#\n" +
 	"\rattach_socket\x18\r \x01(\tR\fattachSocket\x12\x14\n" +
 	"\x05rings\x18\x0e \x01(\x04R\x05rings\x12*\n" +
-	"\x11ring_memory_bytes\x18\x0f \x01(\x04R\x0fringMemoryBytes\"\xbb\x03\n" +
+	"\x11ring_memory_bytes\x18\x0f \x01(\x04R\x0fringMemoryBytes\"\xd3\x03\n" +
 	"\aStorage\x12\x18\n" +
 	"\adurable\x18\x01 \x01(\bR\adurable\x12\x1a\n" +
 	"\bsegments\x18\x02 \x01(\rR\bsegments\x12\x1d\n" +
@@ -1443,7 +1461,8 @@ const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"\x04full\x18\n" +
 	" \x01(\bR\x04full\x12\x18\n" +
 	"\adamaged\x18\v \x01(\rR\adamaged\x12%\n" +
-	"\x0edamaged_queues\x18\f \x03(\tR\rdamagedQueues\"\xae\x01\n" +
+	"\x0edamaged_queues\x18\f \x03(\tR\rdamagedQueues\x12\x16\n" +
+	"\x06damage\x18\r \x01(\tR\x06damage\"\xae\x01\n" +
 	"\x06Caller\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x15\n" +
 	"\x03uid\x18\x02 \x01(\rH\x00R\x03uid\x88\x01\x01\x12\x15\n" +
@@ -1461,11 +1480,12 @@ const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"done_bytes\x18\x02 \x01(\x03R\tdoneBytes\x12\x1f\n" +
 	"\vtotal_bytes\x18\x03 \x01(\x03R\n" +
 	"totalBytes\"\x0f\n" +
-	"\rReloadRequest\"g\n" +
+	"\rReloadRequest\"\x83\x01\n" +
 	"\x0eReloadResponse\x12\x18\n" +
 	"\aapplied\x18\x01 \x03(\tR\aapplied\x12!\n" +
 	"\fneed_restart\x18\x02 \x03(\tR\vneedRestart\x12\x18\n" +
-	"\arefused\x18\x03 \x03(\tR\arefused\"\x13\n" +
+	"\arefused\x18\x03 \x03(\tR\arefused\x12\x1a\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\"\x13\n" +
 	"\x11GetMetricsRequest\"(\n" +
 	"\x12GetMetricsResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\fR\x04text\"\x14\n" +

@@ -48,7 +48,8 @@ type SystemServiceClient interface {
 	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error)
 	// GetMetrics returns what the HTTP address has under /metrics.
 	GetMetrics(ctx context.Context, in *GetMetricsRequest, opts ...grpc.CallOption) (*GetMetricsResponse, error)
-	// ListClients lists the connections there are: an admin sees all, others those of their own uid.
+	// ListClients lists the connections there are: an admin sees all, others those of their own uid or certificate, and
+	// anonymous callers the one they use.
 	ListClients(ctx context.Context, in *ListClientsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListClientsResponse], error)
 	// ListQuotas lists what each identity uses and may use: an admin sees all, others themselves.
 	ListQuotas(ctx context.Context, in *ListQuotasRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListQuotasResponse], error)
@@ -181,7 +182,8 @@ type SystemServiceServer interface {
 	Reload(context.Context, *ReloadRequest) (*ReloadResponse, error)
 	// GetMetrics returns what the HTTP address has under /metrics.
 	GetMetrics(context.Context, *GetMetricsRequest) (*GetMetricsResponse, error)
-	// ListClients lists the connections there are: an admin sees all, others those of their own uid.
+	// ListClients lists the connections there are: an admin sees all, others those of their own uid or certificate, and
+	// anonymous callers the one they use.
 	ListClients(*ListClientsRequest, grpc.ServerStreamingServer[ListClientsResponse]) error
 	// ListQuotas lists what each identity uses and may use: an admin sees all, others themselves.
 	ListQuotas(*ListQuotasRequest, grpc.ServerStreamingServer[ListQuotasResponse]) error
