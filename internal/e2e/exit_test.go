@@ -61,7 +61,7 @@ func TestExitCodesOfIpcctl(t *testing.T) {
 		{6, "recv " + empty.Name(), "no message"},
 		{6, "recv " + empty.Name() + " --wait 10ms", "no message"},
 		{6, "recv " + empty.Name() + " --wait 1h --timeout 100ms", "100ms"},
-		{6, "--address " + deaf + " ls --timeout 200ms", "200ms"},
+		{4, "--address " + deaf + " ls --timeout 200ms", "200ms"},
 		{70, "--address " + internal + " info", "defect"},
 	} {
 		t.Run(fmt.Sprint(c.exit, " ", strings.Fields(c.arguments)[0]), func(t *testing.T) {

@@ -155,11 +155,12 @@ func TestDenialsAreLoggedWithWhoWhatAndWhy(t *testing.T) {
 		eventually(t, fmt.Sprintf("the denial of %q to %s is in the log", c.arguments, c.who), func() bool {
 			for line := range strings.Lines(d.log.String()) {
 				var entry struct{ Msg, Who, Why string }
-				if json.Unmarshal([]byte(line), &entry) != nil || entry.Msg != "access denied" || !strings.HasPrefix(entry.Who, c.who) || !strings.Contains(entry.Why, "may not "+c.what) {
+				if json.Unmarshal([]byte(line), &entry) != nil || !strings.HasPrefix(entry.Msg, "access denied to ") || !strings.HasPrefix(entry.Who, c.who) || !strings.Contains(entry.Why, "may not "+c.what) {
 					continue
 				}
 				name := strings.Contains(c.arguments, "denied.") || c.arguments == ""
-				return !name || strings.Contains(entry.Why, "/denied.") && strings.Contains(entry.Why, "mode 0")
+				mode := c.who == remote || strings.Contains(entry.Why, "mode 0") // whose it is concerns nobody from afar
+				return !name || strings.Contains(entry.Why, "/denied.") && mode
 			}
 			return false
 		})

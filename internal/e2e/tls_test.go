@@ -271,12 +271,13 @@ func TestExchangedAuthorityEndsTheConnectionsOfTheOldOne(t *testing.T) {
 	conn := dial(t, d.tcp, client.WithTLS(files))
 	ctx, stop := context.WithCancel(within(t))
 	ended, came := make(chan error, 1), make(chan string, 1)
-	go func() {
-		ended <- conn.Queue("/work").Consume(ctx, func(_ context.Context, m *client.Delivery) error {
+	consume := func() error {
+		return conn.Queue("/work").Consume(ctx, func(_ context.Context, m *client.Delivery) error {
 			came <- string(m.Body)
 			return nil
 		}, client.ConsumeOptions{})
-	}()
+	}
+	go func() { ended <- consume() }()
 	awaitStats(t, d.dial(t).Queue("/work"), "it consumes", func(s client.QueueStats) bool { return s.Receivers == 1 })
 
 	d.clients = authority(t, "another authority")
@@ -289,8 +290,17 @@ func TestExchangedAuthorityEndsTheConnectionsOfTheOldOne(t *testing.T) {
 		t.Errorf("a call with a certificate of the old authority: %v, want UNAUTHENTICATED", err)
 	}
 
+	if err := <-ended; !errors.Is(err, client.ErrUnauthenticated) {
+		t.Errorf("the consumer ended with %v, want UNAUTHENTICATED", err)
+	}
+
 	// Its files are read for each connection: with a certificate of the new authority in them it goes on.
 	d.clients.client(t, workerID, nil).write(t, filepath.Dir(files.CertFile), "client")
+	eventually(t, "the new certificate is used", func() bool { // gRPC waits a moment between attempts to connect
+		_, err := conn.Info(within(t))
+		return err == nil
+	})
+	go func() { ended <- consume() }()
 	send(t, d.dial(t).Queue("/work"), text("m")...)
 	select {
 	case m := <-came:
@@ -298,7 +308,7 @@ func TestExchangedAuthorityEndsTheConnectionsOfTheOldOne(t *testing.T) {
 			t.Errorf("received %q", m)
 		}
 	case <-time.After(patience):
-		t.Error("the consumer does not use its new certificate")
+		t.Error("the new certificate is not used")
 	}
 	stop()
 	if err := <-ended; err != nil {

@@ -115,4 +115,24 @@ var mutants = []mutant{
 		file: "internal/shm/lane.go", old: "l.stored == l.cursor || l.replaced {", new: "l.stored == l.cursor {",
 		tests: []string{"./internal/shm", "-run", "TestSlotOfALane"},
 	},
+	{
+		name: "mode-for-anybody", about: "who is no local user has what the mode gives others",
+		file: "internal/access/access.go", old: "uid, ok := id.User()\n\tif !ok {\n\t\treturn 0\n\t}", new: "uid, _ := id.User()",
+		tests: []string{"./internal/access"},
+	},
+	{
+		name: "quota-of-nobody", about: "what is queued is charged to nobody",
+		file: "broker/charge.go", old: "return s.takeBytesLocked(bytes)\n", new: "return nil\n",
+		tests: []string{"./broker", "-run", "TestQueuedBytes"},
+	},
+	{
+		name: "any-certificate", about: "clients may show certificates of any authority",
+		file: "transport/rpc/tls.go", old: "tls.RequireAndVerifyClientCert", new: "tls.RequireAnyClientCert",
+		tests: []string{"./transport/rpc", "-run", "Certificate|TLS|Stranger"},
+	},
+	{
+		name: "watchdog-without-look", about: "the service manager is told that the daemon lives, whatever a look finds",
+		file: "cmd/ipcd/probe.go", old: `return fmt.Errorf("the daemon does not move: a lock or the disk is stuck: %w", ctx.Err())`, new: "_ = fmt.Sprint()\n\t\treturn nil",
+		tests: []string{"./cmd/ipcd", "-run", "TestWhatIsStuck"},
+	},
 }
