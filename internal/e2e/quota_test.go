@@ -177,7 +177,7 @@ func TestQuotaSurvivesARestart(t *testing.T) {
 	send(t, q, client.Message{Body: make([]byte, 900)})
 	before := d.quotas(t, strangerUID)
 	listed := d.ctl(t, "quota", "ls", "-o", "json").ok(t)
-	for name, end := range map[string]func(){"a kill": d.kill, "a stop": func() { d.signal(syscall.SIGTERM); d.awaitExit(t) }} {
+	for name, end := range map[string]func(){"a kill": func() { d.kill() }, "a stop": func() { d.signal(syscall.SIGTERM); d.awaitExit(t) }} {
 		end()
 		d = startIn(t, dir)
 		now := d.quotas(t, strangerUID)

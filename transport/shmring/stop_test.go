@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"go.uber.org/zap/zaptest"
@@ -21,6 +22,9 @@ func TestStopLeavesMembersAsTheyAre(t *testing.T) {
 	member.pull()
 	joins.send(attach.Attach{Role: attach.Producer, Name: "/ring"})
 	expect[attach.Memory](joins)
+	for s.Connections() < 3 { // who waits in the kernel's backlog is told nothing
+		runtime.Gosched()
+	}
 	s.Stop()
 	for _, c := range []client{member, joins, idle} {
 		c.refused(reason.ShuttingDown)
