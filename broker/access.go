@@ -6,6 +6,7 @@ import (
 	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
+	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -30,13 +31,10 @@ func (b *Broker) check(id identity.Identity, s *served, want access.Right) error
 func (b *Broker) mayDeadLetter(from *queue.Settings, to *served) bool {
 	owner := identity.Identity{Kind: identity.Unix, UID: from.OwnerUID, GID: from.GroupGID}
 	if slices.Contains(b.access.Policy().AdminGroups, from.GroupGID) {
-		owner.GID = noGroup
+		owner.GID = limits.NoID
 	}
 	return b.access.Allows(owner, object(to.name, to.q.Settings()), access.Send)
 }
-
-// noGroup is the gid that stands for none: (gid_t)-1, see chown(2).
-const noGroup = 1<<32 - 1
 
 // AccessChanged ends what waits, and streams of deliveries, of callers who may not any more. It is called after
 // another policy was put in force; changes of a queue's own settings do so by themselves.

@@ -133,8 +133,8 @@ func (s *Settings) Check() error {
 			return err
 		}
 	}
-	if s.OwnerUID == noID || s.GroupGID == noID {
-		return reason.Invalid("settings.owner_uid", "owner_uid %d, group_gid %d: %d stands for no user and no group (chown(2)); name another", s.OwnerUID, s.GroupGID, uint32(noID))
+	if s.OwnerUID == limits.NoID || s.GroupGID == limits.NoID {
+		return reason.Invalid("settings.owner_uid", "owner_uid %d, group_gid %d: %d stands for no user and no group (chown(2)); name another", s.OwnerUID, s.GroupGID, uint32(limits.NoID))
 	}
 	if s.DeadLetter != "" {
 		if err := CheckName(s.DeadLetter); err != nil {
@@ -191,6 +191,3 @@ func (s *Settings) backoff(n int) time.Duration {
 	}
 	return min(d, s.BackoffMax)
 }
-
-// noID is the uid and the gid that stand for none: (uid_t)-1, see chown(2).
-const noID = 1<<32 - 1

@@ -2,7 +2,6 @@ package ring
 
 import (
 	"fmt"
-	"math"
 	"math/bits"
 	"strings"
 	"time"
@@ -57,8 +56,8 @@ func (s *Settings) Check() error {
 	if s.Capacity < limits.RingCapacityMin || s.Capacity > limits.RingCapacityMax || bits.OnesCount64(uint64(s.Capacity)) != 1 {
 		return reason.Invalid("settings.capacity_bytes", "capacity %d: it must be a power of two from %d to %d bytes", s.Capacity, limits.RingCapacityMin, limits.RingCapacityMax)
 	}
-	if s.OwnerUID == math.MaxUint32 || s.GroupGID == math.MaxUint32 {
-		return reason.Invalid("settings.owner_uid", "owner_uid %d, group_gid %d: %d stands for no user and no group (chown(2)); name another", s.OwnerUID, s.GroupGID, uint32(math.MaxUint32))
+	if s.OwnerUID == limits.NoID || s.GroupGID == limits.NoID {
+		return reason.Invalid("settings.owner_uid", "owner_uid %d, group_gid %d: %d stands for no user and no group (chown(2)); name another", s.OwnerUID, s.GroupGID, uint32(limits.NoID))
 	}
 	largest := s.Capacity/4 - shm.FrameHeader
 	if s.MaxMessage == 0 {

@@ -36,10 +36,9 @@ func declare(ctx context.Context, b transport.Broker, r transport.Rings, id iden
 				return info.Settings, err
 			},
 			check: (*queue.Settings).Check, diff: (*queue.Settings).Diff,
-			foreign: func(s *queue.Settings) bool { return d.OwnerUID == nil && s.OwnerUID != 0 && s.OwnerUID != id.UID },
-			owner:   func(s *queue.Settings) uint32 { return s.OwnerUID },
+			owner: func(s *queue.Settings) uint32 { return s.OwnerUID }, anybodys: d.OwnerUID != nil,
 		}
-		did, not := t.declare()
+		did, not := t.declare(id.UID)
 		applied, refused = append(applied, did...), append(refused, not...)
 	}
 	for i := range rings {
@@ -59,10 +58,9 @@ func declare(ctx context.Context, b transport.Broker, r transport.Rings, id iden
 				return info.Settings, err
 			},
 			check: (*ring.Settings).Check, diff: (*ring.Settings).Diff,
-			foreign: func(s *ring.Settings) bool { return d.OwnerUID == nil && s.OwnerUID != 0 && s.OwnerUID != id.UID },
-			owner:   func(s *ring.Settings) uint32 { return s.OwnerUID },
+			owner: func(s *ring.Settings) uint32 { return s.OwnerUID }, anybodys: d.OwnerUID != nil,
 		}
-		did, not := t.declare()
+		did, not := t.declare(id.UID)
 		applied, refused = append(applied, did...), append(refused, not...)
 	}
 	return applied, refused
@@ -85,11 +83,12 @@ type target[S any] struct {
 	update   func(edit func(*S) error) (S, error)
 	check    func(*S) error
 	diff     func(s, other *S) string
-	foreign  func(*S) bool // it is somebody else's, of whom the declaration does not speak
 	owner    func(*S) uint32
+	anybodys bool // the declaration names the owner: it may be whose it will
 }
 
-func (t *target[S]) declare() (applied, refused []string) {
+// declare makes or changes the target on behalf of uid, the daemon's own.
+func (t *target[S]) declare(uid uint32) (applied, refused []string) {
 	refuse := func(err error) ([]string, []string) { return applied, append(refused, t.path+": "+why(err)) }
 	err := t.create(edit(t.settings))
 	if err == nil {
@@ -102,8 +101,8 @@ func (t *target[S]) declare() (applied, refused []string) {
 	if err != nil {
 		return refuse(err)
 	}
-	if t.foreign(&have) { // who took the name first would have what is meant for another
-		return refuse(fmt.Errorf("there is one already, and it belongs to uid %d, who may do with it what he likes: declare its owner, or remove it", t.owner(&have)))
+	if owner := t.owner(&have); !t.anybodys && owner != 0 && owner != uid { // who took the name first would have what is meant for another
+		return refuse(fmt.Errorf("there is one already, and it belongs to uid %d, who may do with it what he likes: declare its owner, or remove it", owner))
 	}
 	changes, refused := t.changes(have)
 	want := have

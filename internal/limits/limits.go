@@ -138,6 +138,9 @@ const (
 	AttachGotTimeout   = 5 * time.Second  // from a reply with descriptors to GOT, and for a reply to be taken
 )
 
+// NoID is the uid and the gid that stand for none: (uid_t)-1, see chown(2).
+const NoID = 1<<32 - 1
+
 // Quotas of each identity, unless the configuration or an operator says otherwise.
 const (
 	QuotaQueues      = 1024
