@@ -15,6 +15,17 @@ type Info struct {
 	CreatedAt int64 // wall time, ns since 1970
 	Stats     Stats
 	Doors     []DoorStatus
+	Binds     []BindStatus // in the order of the settings' binds
+	Temporary bool
+	Schema    uint32 // current version; 0: it has none
+}
+
+// BindStatus is how a bind fares.
+type BindStatus struct {
+	To      string
+	Copied  uint64 // since the daemon started
+	Skipped uint64 // copies that the destination went without, since then
+	Problem string // why the last one was skipped, if one was
 }
 
 // Stats is what is known about a queue and those who use it.
@@ -22,6 +33,7 @@ type Stats struct {
 	queue.Stats
 	Receivers      int     // Receive calls waiting, and consumers
 	BlockedSenders int     // senders waiting for room
+	Taps           int     // who copy what arrives
 	SendRate       float64 // messages a second, as the rates below
 	DeliveryRate   float64
 	AckRate        float64
@@ -43,6 +55,7 @@ type SendRequest struct {
 // ReceiveRequest asks for messages.
 type ReceiveRequest struct {
 	Queue    string
+	Queues   []string // instead of Queue: any of these, in turn
 	Selector queue.Selector
 	Max      int           // messages; 0 stands for 1
 	Wait     time.Duration // for the first; 0: not at all
@@ -111,6 +124,8 @@ type PeekRequest struct {
 	Cursor string
 	// MaxBody cuts bodies to so many bytes; 0: whole.
 	MaxBody int
+	// BySequence shows messages of all states asked for by sequence, instead of state by state.
+	BySequence bool
 }
 
 // PeekPage is a page of messages. A page may be empty and yet not the last: work under the queue's
@@ -129,6 +144,69 @@ type SelectRequest struct {
 	Max    int  // messages; 0: all
 	DryRun bool // count only
 	Cursor string
+}
+
+// MoveRequest names the messages to move, as SelectRequest does, and whereto.
+type MoveRequest struct {
+	From, To string
+	Filter   queue.Filter
+	Max      int  // messages; 0: all
+	DryRun   bool // count only
+	Cursor   string
+}
+
+// RedriveRequest names the dead letters that go back to where they came from.
+type RedriveRequest struct {
+	Queue  string
+	Filter queue.Filter
+	Max    int  // messages; 0: all
+	DryRun bool // count only
+}
+
+// Redriven is what went back to one queue.
+type Redriven struct {
+	Queue    string
+	Messages int64
+	Err      error // why the rest stayed where it is
+}
+
+// ImportRequest is messages with their past: all are stored, or none.
+type ImportRequest struct {
+	Queue    string
+	Messages []queue.Peeked
+	// As in SendRequest.
+	Producer string
+	Batch    uint64
+	Instance string
+}
+
+// TapRequest asks for copies of what arrives.
+type TapRequest struct {
+	Queue   string
+	Filter  queue.Filter // selector and headers count
+	MaxBody int          // cuts bodies to so many bytes; 0: whole
+}
+
+// Tapped is what arrived.
+type Tapped struct {
+	Messages []queue.Peeked
+	Skipped  uint64 // messages that were meant and left out before these
+}
+
+// SchemaRequest is the next version of a queue's schema.
+type SchemaRequest struct {
+	Queue             string
+	Descriptors       []byte // a serialized google.protobuf.FileDescriptorSet
+	Types             []queue.TypeSchema
+	AllowIncompatible bool
+	DryRun            bool // check only
+}
+
+// SchemaOutcome is what came of a SchemaRequest.
+type SchemaOutcome struct {
+	Schema            queue.Schema
+	Created           bool
+	Incompatibilities []string
 }
 
 // ConsumeRequest opens a Consumer.
@@ -151,4 +229,6 @@ type Totals struct {
 	Queues   int
 	Messages int64
 	Bytes    int64
+	// Sends to temporary queues that had ended, since the daemon started.
+	LateReplies uint64
 }

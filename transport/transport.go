@@ -30,6 +30,24 @@ type Broker interface {
 	// Kick returns buried messages to ready.
 	Kick(ctx context.Context, id identity.Identity, r broker.SelectRequest) (messages int64, cursor string, err error)
 
+	// Move moves messages; no states in the filter: ready, delayed and buried ones. cursor is "" when done.
+	Move(ctx context.Context, id identity.Identity, r broker.MoveRequest) (messages int64, cursor string, err error)
+	// Redrive moves dead letters back to where they came from. It tells about each of those queues, by name.
+	Redrive(ctx context.Context, id identity.Identity, r broker.RedriveRequest) ([]broker.Redriven, error)
+	// Bind lets a queue hand on copies of what is sent to it; a bind that is there is changed. It tells about the source.
+	Bind(ctx context.Context, id identity.Identity, source string, bind queue.Bind) (broker.Info, error)
+	// Unbind ends a bind. That there is none is no error.
+	Unbind(ctx context.Context, id identity.Identity, source, destination string) (broker.Info, error)
+	// OpenTemporary makes a memory queue with a name of its own, which ends when close is called.
+	OpenTemporary(ctx context.Context, id identity.Identity, edit broker.Edit) (info broker.Info, close func(), err error)
+
+	// RegisterSchema makes the next version of a queue's schema.
+	RegisterSchema(ctx context.Context, id identity.Identity, r broker.SchemaRequest) (broker.SchemaOutcome, error)
+	// GetSchema tells a version of a queue's schema, 0 being the current one, and which versions are kept.
+	GetSchema(ctx context.Context, id identity.Identity, queue string, version uint32) (s queue.Schema, versions []uint32, err error)
+	// RemoveSchema removes all versions of a queue's schema.
+	RemoveSchema(ctx context.Context, id identity.Identity, queue string) error
+
 	// Send returns when the batch is on disk, where the queue's durability asks for that. So do all calls
 	// but Submit and Consumer.Settle, whose outcome may be told only after Await of the ticket.
 	Send(ctx context.Context, id identity.Identity, r broker.SendRequest) (queue.Stored, error)
@@ -46,6 +64,10 @@ type Broker interface {
 	// Settle settles each for itself. Failures and touched leases carry the settlement's index.
 	Settle(ctx context.Context, id identity.Identity, s []broker.Settlement) (broker.Settled, error)
 	Consume(ctx context.Context, id identity.Identity, r broker.ConsumeRequest) (Consumer, error)
+	// Import stores messages with their past, all or none, as Send does.
+	Import(ctx context.Context, id identity.Identity, r broker.ImportRequest) (queue.Stored, error)
+	// Tap copies what arrives in a queue from now on.
+	Tap(ctx context.Context, id identity.Identity, r broker.TapRequest) (Tap, error)
 
 	Peek(ctx context.Context, id identity.Identity, r broker.PeekRequest) (broker.PeekPage, error)
 	// AwaitArrival returns when a message with a sequence above after became visible in the queue.
@@ -83,6 +105,15 @@ type Consumer interface {
 	Close(graceful bool)
 }
 
+// Tap is one stream of copies of what arrives in a queue.
+type Tap interface {
+	// Next waits for copies, and tells how many were left out. The error is QUEUE_DELETED, ACCESS_DENIED, SHUTTING_DOWN or the
+	// context's.
+	Next(ctx context.Context) (broker.Tapped, error)
+	// Close ends the tap.
+	Close()
+}
+
 // Over is the broker as the doors see it.
 func Over(b *broker.Broker) Broker { return over{b} }
 
@@ -95,4 +126,13 @@ func (o over) Consume(ctx context.Context, id identity.Identity, r broker.Consum
 		return nil, err // not a nil *broker.Consumer in the interface
 	}
 	return c, nil
+}
+
+// Tap opens a Tap.
+func (o over) Tap(ctx context.Context, id identity.Identity, r broker.TapRequest) (Tap, error) {
+	t, err := o.Broker.Tap(ctx, id, r)
+	if err != nil {
+		return nil, err // not a nil *broker.Tap in the interface
+	}
+	return t, nil
 }

@@ -14,8 +14,8 @@ var errTruncated = errors.New("the record ends too early")
 // it was compared with what is there.
 func DecodeRecord(b []byte) (*Record, error) {
 	d := decoder{b: b}
-	if v := d.byte(); v != recordVersion && d.err == nil {
-		return nil, fmt.Errorf("record version %d: this ipcd reads version %d", v, recordVersion)
+	if d.version = d.byte(); (d.version == 0 || d.version > recordVersion) && d.err == nil {
+		return nil, fmt.Errorf("record version %d: this ipcd reads versions 1 to %d", d.version, recordVersion)
 	}
 	r := &Record{kind: recordKind(d.byte()), Number: d.uvarint()}
 	r.At = Instant{Wall: d.varint(), Mono: d.varint()}
@@ -69,8 +69,9 @@ func DecodeRecord(b []byte) (*Record, error) {
 
 // decoder reads fields from b until something is wrong; then err says what, and every read yields zero.
 type decoder struct {
-	b   []byte
-	err error
+	b       []byte
+	version byte // of the record
+	err     error
 }
 
 func (d *decoder) fail(err error) {

@@ -48,10 +48,11 @@ func (q *Queue) become(b *base) {
 }
 
 // counters are the fields that say what the queue has done. New ones go to the end.
-func (s *Stats) counters() [11]*uint64 {
+func (s *Stats) counters() [12]*uint64 {
 	return [...]*uint64{
 		&s.Sent, &s.Delivered, &s.Consumed, &s.Nacked, &s.LeaseExpired, &s.TTLDropped,
 		&s.OverflowDropped, &s.DeadLettered, &s.Purged, &s.Duplicates, &s.Peeked,
+		&s.Moved, // since version 2
 	}
 }
 
@@ -73,7 +74,12 @@ func (x *base) append(b []byte) []byte {
 func (d *decoder) base() *base {
 	x := &base{name: d.string(), createdAt: d.varint(), settings: *d.settings(), paused: d.byte() != 0}
 	x.epoch, x.secret, x.nextSeq, x.reserved = uint32(d.uvarint()), d.uvarint(), d.uvarint(), d.uvarint()
-	for _, c := range x.stats.counters() {
+	counters := x.stats.counters()
+	known := len(counters)
+	if d.version < 2 {
+		known = 11
+	}
+	for _, c := range counters[:known] {
 		*c = d.uvarint()
 	}
 	if d.err == nil {

@@ -7,8 +7,9 @@ import "encoding/binary"
 type Instant struct{ Wall, Mono int64 }
 
 // recordVersion is the first byte of an encoded record. A change of the format takes a new version,
-// and old ones stay readable.
-const recordVersion = 1
+// and old ones stay readable. Version 2 added binds to settings, a counter of moved messages, the past of messages
+// that were moved or imported, and schemas.
+const recordVersion = 2
 
 // recordKind says what a record does. Numbers are never reused.
 type recordKind uint8

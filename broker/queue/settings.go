@@ -69,6 +69,7 @@ type Settings struct {
 	Mode              uint32 // permission bits
 	OwnerUID          uint32
 	GroupGID          uint32
+	Binds             []Bind // by destination
 }
 
 // Default returns the settings of a queue for which nothing was declared, owned by uid and gid.
@@ -180,7 +181,7 @@ func (s *Settings) Check() error {
 		return err
 	}
 	k.OutSelector = selector
-	return nil
+	return s.checkBinds()
 }
 
 // backoff is how long a message waits after its n-th failed lease, n from 1.

@@ -25,6 +25,8 @@ func eachField(visit func(name string, changed Settings)) {
 				f.SetBool(!f.Bool())
 			case reflect.String:
 				f.SetString("/other")
+			case reflect.Slice:
+				f.Set(reflect.ValueOf([]Bind{{To: "/copies", Selector: Selector{Kind: TypeIs, Type: 3}, Skip: true}}))
 			case reflect.Map:
 				f.Set(reflect.ValueOf(map[string]int64{"name": 7}))
 			case reflect.Struct:

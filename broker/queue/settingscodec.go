@@ -36,7 +36,32 @@ func (s *Settings) append(b []byte) []byte {
 		b = appendString(b, name)
 		b = binary.AppendVarint(b, s.TypeNames[name])
 	}
+	b = binary.AppendUvarint(b, uint64(len(s.Binds)))
+	for i := range s.Binds {
+		bind := &s.Binds[i]
+		b = appendString(b, bind.To)
+		b = appendBool(b, bind.Skip)
+		b = appendSelector(b, &bind.Selector)
+	}
 	return b
+}
+
+func appendSelector(b []byte, s *Selector) []byte {
+	b = binary.AppendVarint(b, int64(s.Kind))
+	b = binary.AppendVarint(b, s.Type)
+	b = binary.AppendUvarint(b, uint64(len(s.Types)))
+	for _, t := range s.Types {
+		b = binary.AppendVarint(b, t)
+	}
+	return b
+}
+
+func (d *decoder) selector() (s Selector) {
+	s.Kind, s.Type = SelectorKind(d.varint()), d.varint()
+	for n := d.count(limits.SelectorTypes); n > 0 && d.err == nil; n-- {
+		s.Types = append(s.Types, d.varint())
+	}
+	return s
 }
 
 func (d *decoder) settings() *Settings {
@@ -61,6 +86,11 @@ func (d *decoder) settings() *Settings {
 		}
 		name := d.string()
 		s.TypeNames[name] = d.varint()
+	}
+	if d.version >= 2 {
+		for n := d.count(limits.Binds); n > 0 && d.err == nil; n-- {
+			s.Binds = append(s.Binds, Bind{To: d.string(), Skip: d.byte() != 0, Selector: d.selector()})
+		}
 	}
 	if d.err == nil {
 		if err := s.Check(); err != nil {

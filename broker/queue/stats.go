@@ -18,6 +18,7 @@ type Stats struct {
 	Purged          uint64
 	Duplicates      uint64
 	Peeked          uint64
+	Moved           uint64 // to another queue
 }
 
 // State is where a message stands in its queue.

@@ -40,6 +40,11 @@ const (
 	StaleBatch         Reason = "STALE_BATCH"         // the batch id is older than what is remembered
 	KernelNameTaken    Reason = "KERNEL_NAME_TAKEN"   // a kernel queue of that name belongs to somebody else
 	DeadLetterCycle    Reason = "DEAD_LETTER_CYCLE"   // dead-letter queues would form a circle
+	BindCycle          Reason = "BIND_CYCLE"          // queues would hand copies on in a circle
+	SchemaNotFound     Reason = "SCHEMA_NOT_FOUND"    // the queue has no schema, or not this version
+	SchemaInvalid      Reason = "SCHEMA_INVALID"      // the descriptor set, or what it is said to hold, does not make sense
+	SchemaIncompatible Reason = "SCHEMA_INCOMPATIBLE" // readers or writers of the version before could trip over it
+	SchemaMismatch     Reason = "SCHEMA_MISMATCH"     // a body is not what the queue's schema asks for
 	RingNotFound       Reason = "RING_NOT_FOUND"      // no ring has this name
 	RingExists         Reason = "RING_EXISTS"         // a ring has this name, with other settings
 	RingDeleted        Reason = "RING_DELETED"        // the ring went away during the call
@@ -82,6 +87,11 @@ var table = map[Reason]Row{
 	StaleBatch:         {codes.FailedPrecondition, 1, "ESTALE"},
 	KernelNameTaken:    {codes.FailedPrecondition, 1, "EEXIST"},
 	DeadLetterCycle:    {codes.FailedPrecondition, 1, "ELOOP"},
+	BindCycle:          {codes.FailedPrecondition, 1, "ELOOP"},
+	SchemaNotFound:     {codes.NotFound, 3, "ENOENT"},
+	SchemaInvalid:      {codes.InvalidArgument, 1, "EINVAL"},
+	SchemaIncompatible: {codes.FailedPrecondition, 1, "EPROTOTYPE"},
+	SchemaMismatch:     {codes.InvalidArgument, 1, "EBADMSG"},
 	RingNotFound:       {codes.NotFound, 3, "ENOENT"},
 	RingExists:         {codes.AlreadyExists, 1, "EEXIST"},
 	RingDeleted:        {codes.Aborted, 3, "EIDRM"},

@@ -693,6 +693,128 @@ func (x *Error) GetIndex() uint32 {
 	return 0
 }
 
+// PeekedMessage is a message as it stands in its queue.
+type PeekedMessage struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Message  *Message               `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	Sequence uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	SendTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=send_time,json=sendTime,proto3" json:"send_time,omitempty"`
+	State    MessageState           `protobuf:"varint,4,opt,name=state,proto3,enum=ipcd.v1.MessageState" json:"state,omitempty"`
+	Attempts uint32                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// When a delayed message becomes ready.
+	DueTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
+	// When a leased message's lease ends. Unset for those in the kernel queue of a door.
+	LeaseExpireTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=lease_expire_time,json=leaseExpireTime,proto3" json:"lease_expire_time,omitempty"`
+	// When its TTL ends.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// Why a buried message was buried.
+	BuryReason string `protobuf:"bytes,9,opt,name=bury_reason,json=buryReason,proto3" json:"bury_reason,omitempty"`
+	// The length of the whole body, where the one in message was cut.
+	TruncatedFrom uint64 `protobuf:"varint,10,opt,name=truncated_from,json=truncatedFrom,proto3" json:"truncated_from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeekedMessage) Reset() {
+	*x = PeekedMessage{}
+	mi := &file_ipcd_v1_message_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeekedMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeekedMessage) ProtoMessage() {}
+
+func (x *PeekedMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_message_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeekedMessage.ProtoReflect.Descriptor instead.
+func (*PeekedMessage) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_message_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PeekedMessage) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *PeekedMessage) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *PeekedMessage) GetSendTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SendTime
+	}
+	return nil
+}
+
+func (x *PeekedMessage) GetState() MessageState {
+	if x != nil {
+		return x.State
+	}
+	return MessageState_MESSAGE_STATE_UNSPECIFIED
+}
+
+func (x *PeekedMessage) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *PeekedMessage) GetDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DueTime
+	}
+	return nil
+}
+
+func (x *PeekedMessage) GetLeaseExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LeaseExpireTime
+	}
+	return nil
+}
+
+func (x *PeekedMessage) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *PeekedMessage) GetBuryReason() string {
+	if x != nil {
+		return x.BuryReason
+	}
+	return ""
+}
+
+func (x *PeekedMessage) GetTruncatedFrom() uint64 {
+	if x != nil {
+		return x.TruncatedFrom
+	}
+	return 0
+}
+
 var File_ipcd_v1_message_proto protoreflect.FileDescriptor
 
 const file_ipcd_v1_message_proto_rawDesc = "" +
@@ -753,7 +875,21 @@ const file_ipcd_v1_message_proto_rawDesc = "" +
 	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\x12\x19\n" +
 	"\x05index\x18\x05 \x01(\rH\x00R\x05index\x88\x01\x01B\b\n" +
-	"\x06_index*\x95\x01\n" +
+	"\x06_index\"\xdd\x03\n" +
+	"\rPeekedMessage\x12*\n" +
+	"\amessage\x18\x01 \x01(\v2\x10.ipcd.v1.MessageR\amessage\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x127\n" +
+	"\tsend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bsendTime\x12+\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x15.ipcd.v1.MessageStateR\x05state\x12\x1a\n" +
+	"\battempts\x18\x05 \x01(\rR\battempts\x125\n" +
+	"\bdue_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12F\n" +
+	"\x11lease_expire_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0fleaseExpireTime\x12;\n" +
+	"\vexpire_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12\x1f\n" +
+	"\vbury_reason\x18\t \x01(\tR\n" +
+	"buryReason\x12%\n" +
+	"\x0etruncated_from\x18\n" +
+	" \x01(\x04R\rtruncatedFrom*\x95\x01\n" +
 	"\fMessageState\x12\x1d\n" +
 	"\x19MESSAGE_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13MESSAGE_STATE_READY\x10\x01\x12\x19\n" +
@@ -774,7 +910,7 @@ func file_ipcd_v1_message_proto_rawDescGZIP() []byte {
 }
 
 var file_ipcd_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ipcd_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_ipcd_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_ipcd_v1_message_proto_goTypes = []any{
 	(MessageState)(0),             // 0: ipcd.v1.MessageState
 	(*Message)(nil),               // 1: ipcd.v1.Message
@@ -783,30 +919,37 @@ var file_ipcd_v1_message_proto_goTypes = []any{
 	(*TypeSet)(nil),               // 4: ipcd.v1.TypeSet
 	(*Filter)(nil),                // 5: ipcd.v1.Filter
 	(*Error)(nil),                 // 6: ipcd.v1.Error
-	nil,                           // 7: ipcd.v1.Message.HeadersEntry
-	nil,                           // 8: ipcd.v1.Filter.HeadersEntry
-	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*PeekedMessage)(nil),         // 7: ipcd.v1.PeekedMessage
+	nil,                           // 8: ipcd.v1.Message.HeadersEntry
+	nil,                           // 9: ipcd.v1.Filter.HeadersEntry
+	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
 }
 var file_ipcd_v1_message_proto_depIdxs = []int32{
-	7,  // 0: ipcd.v1.Message.headers:type_name -> ipcd.v1.Message.HeadersEntry
-	9,  // 1: ipcd.v1.Message.delay:type_name -> google.protobuf.Duration
-	10, // 2: ipcd.v1.Message.not_before:type_name -> google.protobuf.Timestamp
-	9,  // 3: ipcd.v1.Message.ttl:type_name -> google.protobuf.Duration
+	8,  // 0: ipcd.v1.Message.headers:type_name -> ipcd.v1.Message.HeadersEntry
+	10, // 1: ipcd.v1.Message.delay:type_name -> google.protobuf.Duration
+	11, // 2: ipcd.v1.Message.not_before:type_name -> google.protobuf.Timestamp
+	10, // 3: ipcd.v1.Message.ttl:type_name -> google.protobuf.Duration
 	1,  // 4: ipcd.v1.Delivery.message:type_name -> ipcd.v1.Message
-	10, // 5: ipcd.v1.Delivery.send_time:type_name -> google.protobuf.Timestamp
-	10, // 6: ipcd.v1.Delivery.lease_expire_time:type_name -> google.protobuf.Timestamp
+	11, // 5: ipcd.v1.Delivery.send_time:type_name -> google.protobuf.Timestamp
+	11, // 6: ipcd.v1.Delivery.lease_expire_time:type_name -> google.protobuf.Timestamp
 	4,  // 7: ipcd.v1.Selector.types:type_name -> ipcd.v1.TypeSet
 	3,  // 8: ipcd.v1.Filter.selector:type_name -> ipcd.v1.Selector
 	0,  // 9: ipcd.v1.Filter.states:type_name -> ipcd.v1.MessageState
-	9,  // 10: ipcd.v1.Filter.older_than:type_name -> google.protobuf.Duration
-	8,  // 11: ipcd.v1.Filter.headers:type_name -> ipcd.v1.Filter.HeadersEntry
-	9,  // 12: ipcd.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	10, // 10: ipcd.v1.Filter.older_than:type_name -> google.protobuf.Duration
+	9,  // 11: ipcd.v1.Filter.headers:type_name -> ipcd.v1.Filter.HeadersEntry
+	10, // 12: ipcd.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	1,  // 13: ipcd.v1.PeekedMessage.message:type_name -> ipcd.v1.Message
+	11, // 14: ipcd.v1.PeekedMessage.send_time:type_name -> google.protobuf.Timestamp
+	0,  // 15: ipcd.v1.PeekedMessage.state:type_name -> ipcd.v1.MessageState
+	11, // 16: ipcd.v1.PeekedMessage.due_time:type_name -> google.protobuf.Timestamp
+	11, // 17: ipcd.v1.PeekedMessage.lease_expire_time:type_name -> google.protobuf.Timestamp
+	11, // 18: ipcd.v1.PeekedMessage.expire_time:type_name -> google.protobuf.Timestamp
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_ipcd_v1_message_proto_init() }
@@ -831,7 +974,7 @@ func file_ipcd_v1_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ipcd_v1_message_proto_rawDesc), len(file_ipcd_v1_message_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

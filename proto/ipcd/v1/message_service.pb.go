@@ -76,6 +76,59 @@ func (SettleMode) EnumDescriptor() ([]byte, []int) {
 	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{0}
 }
 
+// PeekOrder is the order in which messages are shown.
+type PeekOrder int32
+
+const (
+	// As STATE.
+	PeekOrder_PEEK_ORDER_UNSPECIFIED PeekOrder = 0
+	// By state: ready in the order of receipt, delayed by due time, leased by the end of the lease, buried by sequence.
+	PeekOrder_PEEK_ORDER_STATE PeekOrder = 1
+	// By sequence, whatever the state.
+	PeekOrder_PEEK_ORDER_SEQUENCE PeekOrder = 2
+)
+
+// Enum value maps for PeekOrder.
+var (
+	PeekOrder_name = map[int32]string{
+		0: "PEEK_ORDER_UNSPECIFIED",
+		1: "PEEK_ORDER_STATE",
+		2: "PEEK_ORDER_SEQUENCE",
+	}
+	PeekOrder_value = map[string]int32{
+		"PEEK_ORDER_UNSPECIFIED": 0,
+		"PEEK_ORDER_STATE":       1,
+		"PEEK_ORDER_SEQUENCE":    2,
+	}
+)
+
+func (x PeekOrder) Enum() *PeekOrder {
+	p := new(PeekOrder)
+	*p = x
+	return p
+}
+
+func (x PeekOrder) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PeekOrder) Descriptor() protoreflect.EnumDescriptor {
+	return file_ipcd_v1_message_service_proto_enumTypes[1].Descriptor()
+}
+
+func (PeekOrder) Type() protoreflect.EnumType {
+	return &file_ipcd_v1_message_service_proto_enumTypes[1]
+}
+
+func (x PeekOrder) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PeekOrder.Descriptor instead.
+func (PeekOrder) EnumDescriptor() ([]byte, []int) {
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{1}
+}
+
 type SendRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Queue    string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
@@ -347,8 +400,10 @@ type ReceiveRequest struct {
 	SettleMode SettleMode           `protobuf:"varint,6,opt,name=settle_mode,json=settleMode,proto3,enum=ipcd.v1.SettleMode" json:"settle_mode,omitempty"`
 	// The receiver's buffer for one body, in bytes. 0: any size. A message that is larger stays
 	// queued and the call fails with BUFFER_TOO_SMALL, unless truncate is set.
-	MaxBodyBytes  uint64 `protobuf:"varint,7,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`
-	Truncate      bool   `protobuf:"varint,8,opt,name=truncate,proto3" json:"truncate,omitempty"`
+	MaxBodyBytes uint64 `protobuf:"varint,7,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`
+	Truncate     bool   `protobuf:"varint,8,opt,name=truncate,proto3" json:"truncate,omitempty"`
+	// Instead of queue: messages of any of these, 1 to 256, each named once. Who asks repeatedly gets of all of them in turn.
+	Queues        []string `protobuf:"bytes,9,rep,name=queues,proto3" json:"queues,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -437,6 +492,13 @@ func (x *ReceiveRequest) GetTruncate() bool {
 		return x.Truncate
 	}
 	return false
+}
+
+func (x *ReceiveRequest) GetQueues() []string {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
 }
 
 type ReceiveResponse struct {
@@ -1341,7 +1403,8 @@ type PeekRequest struct {
 	// Go on with messages as they arrive, by sequence.
 	Follow bool `protobuf:"varint,5,opt,name=follow,proto3" json:"follow,omitempty"`
 	// Cut bodies to this many bytes. 0: whole.
-	MaxBodyBytes  uint64 `protobuf:"varint,6,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`
+	MaxBodyBytes  uint64    `protobuf:"varint,6,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`
+	Order         PeekOrder `protobuf:"varint,7,opt,name=order,proto3,enum=ipcd.v1.PeekOrder" json:"order,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1418,6 +1481,13 @@ func (x *PeekRequest) GetMaxBodyBytes() uint64 {
 	return 0
 }
 
+func (x *PeekRequest) GetOrder() PeekOrder {
+	if x != nil {
+		return x.Order
+	}
+	return PeekOrder_PEEK_ORDER_UNSPECIFIED
+}
+
 type PeekResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Messages []*PeekedMessage       `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
@@ -1471,128 +1541,6 @@ func (x *PeekResponse) GetCursor() string {
 	return ""
 }
 
-// PeekedMessage is a message as peek shows it.
-type PeekedMessage struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Message  *Message               `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
-	Sequence uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	SendTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=send_time,json=sendTime,proto3" json:"send_time,omitempty"`
-	State    MessageState           `protobuf:"varint,4,opt,name=state,proto3,enum=ipcd.v1.MessageState" json:"state,omitempty"`
-	Attempts uint32                 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// When a delayed message becomes ready.
-	DueTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
-	// When a leased message's lease ends. Unset for those in the kernel queue of a door.
-	LeaseExpireTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=lease_expire_time,json=leaseExpireTime,proto3" json:"lease_expire_time,omitempty"`
-	// When its TTL ends.
-	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Why a buried message was buried.
-	BuryReason string `protobuf:"bytes,9,opt,name=bury_reason,json=buryReason,proto3" json:"bury_reason,omitempty"`
-	// The length of the whole body, where the one in message was cut.
-	TruncatedFrom uint64 `protobuf:"varint,10,opt,name=truncated_from,json=truncatedFrom,proto3" json:"truncated_from,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PeekedMessage) Reset() {
-	*x = PeekedMessage{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[22]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PeekedMessage) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PeekedMessage) ProtoMessage() {}
-
-func (x *PeekedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[22]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PeekedMessage.ProtoReflect.Descriptor instead.
-func (*PeekedMessage) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{22}
-}
-
-func (x *PeekedMessage) GetMessage() *Message {
-	if x != nil {
-		return x.Message
-	}
-	return nil
-}
-
-func (x *PeekedMessage) GetSequence() uint64 {
-	if x != nil {
-		return x.Sequence
-	}
-	return 0
-}
-
-func (x *PeekedMessage) GetSendTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.SendTime
-	}
-	return nil
-}
-
-func (x *PeekedMessage) GetState() MessageState {
-	if x != nil {
-		return x.State
-	}
-	return MessageState_MESSAGE_STATE_UNSPECIFIED
-}
-
-func (x *PeekedMessage) GetAttempts() uint32 {
-	if x != nil {
-		return x.Attempts
-	}
-	return 0
-}
-
-func (x *PeekedMessage) GetDueTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.DueTime
-	}
-	return nil
-}
-
-func (x *PeekedMessage) GetLeaseExpireTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.LeaseExpireTime
-	}
-	return nil
-}
-
-func (x *PeekedMessage) GetExpireTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.ExpireTime
-	}
-	return nil
-}
-
-func (x *PeekedMessage) GetBuryReason() string {
-	if x != nil {
-		return x.BuryReason
-	}
-	return ""
-}
-
-func (x *PeekedMessage) GetTruncatedFrom() uint64 {
-	if x != nil {
-		return x.TruncatedFrom
-	}
-	return 0
-}
-
 type SendStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -1606,7 +1554,7 @@ type SendStreamRequest struct {
 
 func (x *SendStreamRequest) Reset() {
 	*x = SendStreamRequest{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[23]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1566,7 @@ func (x *SendStreamRequest) String() string {
 func (*SendStreamRequest) ProtoMessage() {}
 
 func (x *SendStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[23]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1579,7 @@ func (x *SendStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamRequest.ProtoReflect.Descriptor instead.
 func (*SendStreamRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{23}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SendStreamRequest) GetKind() isSendStreamRequest_Kind {
@@ -1688,7 +1636,7 @@ type SendStreamOpen struct {
 
 func (x *SendStreamOpen) Reset() {
 	*x = SendStreamOpen{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[24]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1648,7 @@ func (x *SendStreamOpen) String() string {
 func (*SendStreamOpen) ProtoMessage() {}
 
 func (x *SendStreamOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[24]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1661,7 @@ func (x *SendStreamOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamOpen.ProtoReflect.Descriptor instead.
 func (*SendStreamOpen) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{24}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SendStreamOpen) GetQueue() string {
@@ -1751,7 +1699,7 @@ type SendStreamBatch struct {
 
 func (x *SendStreamBatch) Reset() {
 	*x = SendStreamBatch{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[25]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1711,7 @@ func (x *SendStreamBatch) String() string {
 func (*SendStreamBatch) ProtoMessage() {}
 
 func (x *SendStreamBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[25]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1724,7 @@ func (x *SendStreamBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamBatch.ProtoReflect.Descriptor instead.
 func (*SendStreamBatch) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{25}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SendStreamBatch) GetBatchId() uint64 {
@@ -1810,7 +1758,7 @@ type SendStreamResponse struct {
 
 func (x *SendStreamResponse) Reset() {
 	*x = SendStreamResponse{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[26]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1770,7 @@ func (x *SendStreamResponse) String() string {
 func (*SendStreamResponse) ProtoMessage() {}
 
 func (x *SendStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[26]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1783,7 @@ func (x *SendStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendStreamResponse.ProtoReflect.Descriptor instead.
 func (*SendStreamResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{26}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SendStreamResponse) GetResults() []*BatchResult {
@@ -1859,7 +1807,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[27]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +1819,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[27]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +1832,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{27}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BatchResult) GetBatchId() uint64 {
@@ -1951,7 +1899,7 @@ type ConsumeRequest struct {
 
 func (x *ConsumeRequest) Reset() {
 	*x = ConsumeRequest{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[28]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +1911,7 @@ func (x *ConsumeRequest) String() string {
 func (*ConsumeRequest) ProtoMessage() {}
 
 func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[28]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +1924,7 @@ func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeRequest.ProtoReflect.Descriptor instead.
 func (*ConsumeRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{28}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ConsumeRequest) GetKind() isConsumeRequest_Kind {
@@ -2066,7 +2014,7 @@ type ConsumeOpen struct {
 
 func (x *ConsumeOpen) Reset() {
 	*x = ConsumeOpen{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[29]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2026,7 @@ func (x *ConsumeOpen) String() string {
 func (*ConsumeOpen) ProtoMessage() {}
 
 func (x *ConsumeOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[29]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2039,7 @@ func (x *ConsumeOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeOpen.ProtoReflect.Descriptor instead.
 func (*ConsumeOpen) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{29}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ConsumeOpen) GetQueue() string {
@@ -2142,7 +2090,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[30]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2102,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[30]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2115,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{30}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Credit) GetMessages() uint64 {
@@ -2195,7 +2143,7 @@ type Settlements struct {
 
 func (x *Settlements) Reset() {
 	*x = Settlements{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[31]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2155,7 @@ func (x *Settlements) String() string {
 func (*Settlements) ProtoMessage() {}
 
 func (x *Settlements) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[31]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2168,7 @@ func (x *Settlements) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlements.ProtoReflect.Descriptor instead.
 func (*Settlements) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{31}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Settlements) GetSettleId() uint64 {
@@ -2246,7 +2194,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[32]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2206,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[32]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2219,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{32}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{31}
 }
 
 type ConsumeResponse struct {
@@ -2289,7 +2237,7 @@ type ConsumeResponse struct {
 
 func (x *ConsumeResponse) Reset() {
 	*x = ConsumeResponse{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[33]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2249,7 @@ func (x *ConsumeResponse) String() string {
 func (*ConsumeResponse) ProtoMessage() {}
 
 func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[33]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2262,7 @@ func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeResponse.ProtoReflect.Descriptor instead.
 func (*ConsumeResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{33}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ConsumeResponse) GetKind() isConsumeResponse_Kind {
@@ -2400,7 +2348,7 @@ type ConsumeOpened struct {
 
 func (x *ConsumeOpened) Reset() {
 	*x = ConsumeOpened{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[34]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2360,7 @@ func (x *ConsumeOpened) String() string {
 func (*ConsumeOpened) ProtoMessage() {}
 
 func (x *ConsumeOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[34]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2373,7 @@ func (x *ConsumeOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeOpened.ProtoReflect.Descriptor instead.
 func (*ConsumeOpened) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{34}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ConsumeOpened) GetLease() *durationpb.Duration {
@@ -2446,7 +2394,7 @@ type Deliveries struct {
 
 func (x *Deliveries) Reset() {
 	*x = Deliveries{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[35]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2458,7 +2406,7 @@ func (x *Deliveries) String() string {
 func (*Deliveries) ProtoMessage() {}
 
 func (x *Deliveries) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[35]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2471,7 +2419,7 @@ func (x *Deliveries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliveries.ProtoReflect.Descriptor instead.
 func (*Deliveries) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{35}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Deliveries) GetFirstTag() uint64 {
@@ -2500,7 +2448,7 @@ type SettleResults struct {
 
 func (x *SettleResults) Reset() {
 	*x = SettleResults{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[36]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +2460,7 @@ func (x *SettleResults) String() string {
 func (*SettleResults) ProtoMessage() {}
 
 func (x *SettleResults) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[36]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +2473,7 @@ func (x *SettleResults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResults.ProtoReflect.Descriptor instead.
 func (*SettleResults) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{36}
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SettleResults) GetSettleId() uint64 {
@@ -2557,7 +2505,7 @@ type Drained struct {
 
 func (x *Drained) Reset() {
 	*x = Drained{}
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[37]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2569,7 +2517,7 @@ func (x *Drained) String() string {
 func (*Drained) ProtoMessage() {}
 
 func (x *Drained) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_message_service_proto_msgTypes[37]
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2582,7 +2530,245 @@ func (x *Drained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drained.ProtoReflect.Descriptor instead.
 func (*Drained) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{36}
+}
+
+type TapRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Queue string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Its states, sequences and age are ignored.
+	Filter *Filter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Cut bodies to this many bytes. 0: whole.
+	MaxBodyBytes  uint64 `protobuf:"varint,3,opt,name=max_body_bytes,json=maxBodyBytes,proto3" json:"max_body_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TapRequest) Reset() {
+	*x = TapRequest{}
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TapRequest) ProtoMessage() {}
+
+func (x *TapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TapRequest.ProtoReflect.Descriptor instead.
+func (*TapRequest) Descriptor() ([]byte, []int) {
 	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *TapRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *TapRequest) GetFilter() *Filter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *TapRequest) GetMaxBodyBytes() uint64 {
+	if x != nil {
+		return x.MaxBodyBytes
+	}
+	return 0
+}
+
+type TapResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they became visible. Those with a delay come when they are stored.
+	Messages []*PeekedMessage `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	// How many messages that were meant were left out before these, since the response before.
+	Skipped       uint64 `protobuf:"varint,2,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TapResponse) Reset() {
+	*x = TapResponse{}
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TapResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TapResponse) ProtoMessage() {}
+
+func (x *TapResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TapResponse.ProtoReflect.Descriptor instead.
+func (*TapResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *TapResponse) GetMessages() []*PeekedMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *TapResponse) GetSkipped() uint64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
+type ImportMessagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Queue string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Their sequences and leases are ignored. A message whose body was cut is refused.
+	Messages []*PeekedMessage `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	// As in SendRequest.
+	ProducerId    string `protobuf:"bytes,3,opt,name=producer_id,json=producerId,proto3" json:"producer_id,omitempty"`
+	BatchId       uint64 `protobuf:"varint,4,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
+	Instance      string `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportMessagesRequest) Reset() {
+	*x = ImportMessagesRequest{}
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportMessagesRequest) ProtoMessage() {}
+
+func (x *ImportMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportMessagesRequest.ProtoReflect.Descriptor instead.
+func (*ImportMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ImportMessagesRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *ImportMessagesRequest) GetMessages() []*PeekedMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *ImportMessagesRequest) GetProducerId() string {
+	if x != nil {
+		return x.ProducerId
+	}
+	return ""
+}
+
+func (x *ImportMessagesRequest) GetBatchId() uint64 {
+	if x != nil {
+		return x.BatchId
+	}
+	return 0
+}
+
+func (x *ImportMessagesRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+type ImportMessagesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stored        *Stored                `protobuf:"bytes,1,opt,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportMessagesResponse) Reset() {
+	*x = ImportMessagesResponse{}
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportMessagesResponse) ProtoMessage() {}
+
+func (x *ImportMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_message_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportMessagesResponse.ProtoReflect.Descriptor instead.
+func (*ImportMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_message_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ImportMessagesResponse) GetStored() *Stored {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
 }
 
 var File_ipcd_v1_message_service_proto protoreflect.FileDescriptor
@@ -2609,7 +2795,7 @@ const file_ipcd_v1_message_service_proto_rawDesc = "" +
 	"\tsend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bsendTime\"=\n" +
 	"\tDuplicate\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x04R\bsequence\"\xd0\x02\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"\xe8\x02\n" +
 	"\x0eReceiveRequest\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12-\n" +
 	"\bselector\x18\x02 \x01(\v2\x11.ipcd.v1.SelectorR\bselector\x12!\n" +
@@ -2619,7 +2805,8 @@ const file_ipcd_v1_message_service_proto_rawDesc = "" +
 	"\vsettle_mode\x18\x06 \x01(\x0e2\x13.ipcd.v1.SettleModeR\n" +
 	"settleMode\x12$\n" +
 	"\x0emax_body_bytes\x18\a \x01(\x04R\fmaxBodyBytes\x12\x1a\n" +
-	"\btruncate\x18\b \x01(\bR\btruncate\"D\n" +
+	"\btruncate\x18\b \x01(\bR\btruncate\x12\x16\n" +
+	"\x06queues\x18\t \x03(\tR\x06queues\"D\n" +
 	"\x0fReceiveResponse\x121\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x11.ipcd.v1.DeliveryR\n" +
@@ -2670,31 +2857,18 @@ const file_ipcd_v1_message_service_proto_rawDesc = "" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12,\n" +
 	"\bmessages\x18\x02 \x03(\v2\x10.ipcd.v1.MessageR\bmessages\";\n" +
 	"\x10TransactResponse\x12'\n" +
-	"\x06stored\x18\x01 \x03(\v2\x0f.ipcd.v1.StoredR\x06stored\"\xb8\x01\n" +
+	"\x06stored\x18\x01 \x03(\v2\x0f.ipcd.v1.StoredR\x06stored\"\xe2\x01\n" +
 	"\vPeekRequest\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\tR\x05queue\x12'\n" +
 	"\x06filter\x18\x02 \x01(\v2\x0f.ipcd.v1.FilterR\x06filter\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x04R\x05limit\x12\x16\n" +
 	"\x06cursor\x18\x04 \x01(\tR\x06cursor\x12\x16\n" +
 	"\x06follow\x18\x05 \x01(\bR\x06follow\x12$\n" +
-	"\x0emax_body_bytes\x18\x06 \x01(\x04R\fmaxBodyBytes\"Z\n" +
+	"\x0emax_body_bytes\x18\x06 \x01(\x04R\fmaxBodyBytes\x12(\n" +
+	"\x05order\x18\a \x01(\x0e2\x12.ipcd.v1.PeekOrderR\x05order\"Z\n" +
 	"\fPeekResponse\x122\n" +
 	"\bmessages\x18\x01 \x03(\v2\x16.ipcd.v1.PeekedMessageR\bmessages\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xdd\x03\n" +
-	"\rPeekedMessage\x12*\n" +
-	"\amessage\x18\x01 \x01(\v2\x10.ipcd.v1.MessageR\amessage\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x04R\bsequence\x127\n" +
-	"\tsend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bsendTime\x12+\n" +
-	"\x05state\x18\x04 \x01(\x0e2\x15.ipcd.v1.MessageStateR\x05state\x12\x1a\n" +
-	"\battempts\x18\x05 \x01(\rR\battempts\x125\n" +
-	"\bdue_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12F\n" +
-	"\x11lease_expire_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0fleaseExpireTime\x12;\n" +
-	"\vexpire_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\x12\x1f\n" +
-	"\vbury_reason\x18\t \x01(\tR\n" +
-	"buryReason\x12%\n" +
-	"\x0etruncated_from\x18\n" +
-	" \x01(\x04R\rtruncatedFrom\"|\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"|\n" +
 	"\x11SendStreamRequest\x12-\n" +
 	"\x04open\x18\x01 \x01(\v2\x17.ipcd.v1.SendStreamOpenH\x00R\x04open\x120\n" +
 	"\x05batch\x18\x02 \x01(\v2\x18.ipcd.v1.SendStreamBatchH\x00R\x05batchB\x06\n" +
@@ -2755,18 +2929,41 @@ const file_ipcd_v1_message_service_proto_rawDesc = "" +
 	"\tsettle_id\x18\x01 \x01(\x04R\bsettleId\x122\n" +
 	"\bfailures\x18\x02 \x03(\v2\x16.ipcd.v1.SettleFailureR\bfailures\x12/\n" +
 	"\atouched\x18\x03 \x03(\v2\x15.ipcd.v1.TouchedLeaseR\atouched\"\t\n" +
-	"\aDrained*Y\n" +
+	"\aDrained\"q\n" +
+	"\n" +
+	"TapRequest\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12'\n" +
+	"\x06filter\x18\x02 \x01(\v2\x0f.ipcd.v1.FilterR\x06filter\x12$\n" +
+	"\x0emax_body_bytes\x18\x03 \x01(\x04R\fmaxBodyBytes\"[\n" +
+	"\vTapResponse\x122\n" +
+	"\bmessages\x18\x01 \x03(\v2\x16.ipcd.v1.PeekedMessageR\bmessages\x12\x18\n" +
+	"\askipped\x18\x02 \x01(\x04R\askipped\"\xb9\x01\n" +
+	"\x15ImportMessagesRequest\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x122\n" +
+	"\bmessages\x18\x02 \x03(\v2\x16.ipcd.v1.PeekedMessageR\bmessages\x12\x1f\n" +
+	"\vproducer_id\x18\x03 \x01(\tR\n" +
+	"producerId\x12\x19\n" +
+	"\bbatch_id\x18\x04 \x01(\x04R\abatchId\x12\x1a\n" +
+	"\binstance\x18\x05 \x01(\tR\binstance\"A\n" +
+	"\x16ImportMessagesResponse\x12'\n" +
+	"\x06stored\x18\x01 \x01(\v2\x0f.ipcd.v1.StoredR\x06stored*Y\n" +
 	"\n" +
 	"SettleMode\x12\x1b\n" +
 	"\x17SETTLE_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11SETTLE_MODE_LEASE\x10\x01\x12\x17\n" +
-	"\x13SETTLE_MODE_CONSUME\x10\x022\xc3\x03\n" +
+	"\x13SETTLE_MODE_CONSUME\x10\x02*V\n" +
+	"\tPeekOrder\x12\x1a\n" +
+	"\x16PEEK_ORDER_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10PEEK_ORDER_STATE\x10\x01\x12\x17\n" +
+	"\x13PEEK_ORDER_SEQUENCE\x10\x022\xca\x04\n" +
 	"\x0eMessageService\x123\n" +
 	"\x04Send\x12\x14.ipcd.v1.SendRequest\x1a\x15.ipcd.v1.SendResponse\x12<\n" +
 	"\aReceive\x12\x17.ipcd.v1.ReceiveRequest\x1a\x18.ipcd.v1.ReceiveResponse\x129\n" +
 	"\x06Settle\x12\x16.ipcd.v1.SettleRequest\x1a\x17.ipcd.v1.SettleResponse\x12?\n" +
 	"\bTransact\x12\x18.ipcd.v1.TransactRequest\x1a\x19.ipcd.v1.TransactResponse\x125\n" +
-	"\x04Peek\x12\x14.ipcd.v1.PeekRequest\x1a\x15.ipcd.v1.PeekResponse0\x01\x12I\n" +
+	"\x04Peek\x12\x14.ipcd.v1.PeekRequest\x1a\x15.ipcd.v1.PeekResponse0\x01\x122\n" +
+	"\x03Tap\x12\x13.ipcd.v1.TapRequest\x1a\x14.ipcd.v1.TapResponse0\x01\x12Q\n" +
+	"\x0eImportMessages\x12\x1e.ipcd.v1.ImportMessagesRequest\x1a\x1f.ipcd.v1.ImportMessagesResponse\x12I\n" +
 	"\n" +
 	"SendStream\x12\x1a.ipcd.v1.SendStreamRequest\x1a\x1b.ipcd.v1.SendStreamResponse(\x010\x01\x12@\n" +
 	"\aConsume\x12\x17.ipcd.v1.ConsumeRequest\x1a\x18.ipcd.v1.ConsumeResponse(\x010\x01B+Z)github.com/ipcd/ipcd/proto/ipcd/v1;ipcdv1b\x06proto3"
@@ -2783,134 +2980,141 @@ func file_ipcd_v1_message_service_proto_rawDescGZIP() []byte {
 	return file_ipcd_v1_message_service_proto_rawDescData
 }
 
-var file_ipcd_v1_message_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_ipcd_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_ipcd_v1_message_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_ipcd_v1_message_service_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_ipcd_v1_message_service_proto_goTypes = []any{
-	(SettleMode)(0),               // 0: ipcd.v1.SettleMode
-	(*SendRequest)(nil),           // 1: ipcd.v1.SendRequest
-	(*SendResponse)(nil),          // 2: ipcd.v1.SendResponse
-	(*Stored)(nil),                // 3: ipcd.v1.Stored
-	(*Duplicate)(nil),             // 4: ipcd.v1.Duplicate
-	(*ReceiveRequest)(nil),        // 5: ipcd.v1.ReceiveRequest
-	(*ReceiveResponse)(nil),       // 6: ipcd.v1.ReceiveResponse
-	(*Settlement)(nil),            // 7: ipcd.v1.Settlement
-	(*TagRange)(nil),              // 8: ipcd.v1.TagRange
-	(*Ack)(nil),                   // 9: ipcd.v1.Ack
-	(*Nack)(nil),                  // 10: ipcd.v1.Nack
-	(*Touch)(nil),                 // 11: ipcd.v1.Touch
-	(*Release)(nil),               // 12: ipcd.v1.Release
-	(*Bury)(nil),                  // 13: ipcd.v1.Bury
-	(*SettleRequest)(nil),         // 14: ipcd.v1.SettleRequest
-	(*SettleResponse)(nil),        // 15: ipcd.v1.SettleResponse
-	(*SettleFailure)(nil),         // 16: ipcd.v1.SettleFailure
-	(*TouchedLease)(nil),          // 17: ipcd.v1.TouchedLease
-	(*TransactRequest)(nil),       // 18: ipcd.v1.TransactRequest
-	(*TransactSend)(nil),          // 19: ipcd.v1.TransactSend
-	(*TransactResponse)(nil),      // 20: ipcd.v1.TransactResponse
-	(*PeekRequest)(nil),           // 21: ipcd.v1.PeekRequest
-	(*PeekResponse)(nil),          // 22: ipcd.v1.PeekResponse
-	(*PeekedMessage)(nil),         // 23: ipcd.v1.PeekedMessage
-	(*SendStreamRequest)(nil),     // 24: ipcd.v1.SendStreamRequest
-	(*SendStreamOpen)(nil),        // 25: ipcd.v1.SendStreamOpen
-	(*SendStreamBatch)(nil),       // 26: ipcd.v1.SendStreamBatch
-	(*SendStreamResponse)(nil),    // 27: ipcd.v1.SendStreamResponse
-	(*BatchResult)(nil),           // 28: ipcd.v1.BatchResult
-	(*ConsumeRequest)(nil),        // 29: ipcd.v1.ConsumeRequest
-	(*ConsumeOpen)(nil),           // 30: ipcd.v1.ConsumeOpen
-	(*Credit)(nil),                // 31: ipcd.v1.Credit
-	(*Settlements)(nil),           // 32: ipcd.v1.Settlements
-	(*Drain)(nil),                 // 33: ipcd.v1.Drain
-	(*ConsumeResponse)(nil),       // 34: ipcd.v1.ConsumeResponse
-	(*ConsumeOpened)(nil),         // 35: ipcd.v1.ConsumeOpened
-	(*Deliveries)(nil),            // 36: ipcd.v1.Deliveries
-	(*SettleResults)(nil),         // 37: ipcd.v1.SettleResults
-	(*Drained)(nil),               // 38: ipcd.v1.Drained
-	(*Message)(nil),               // 39: ipcd.v1.Message
-	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
-	(*Selector)(nil),              // 42: ipcd.v1.Selector
-	(*Delivery)(nil),              // 43: ipcd.v1.Delivery
-	(*Error)(nil),                 // 44: ipcd.v1.Error
-	(*Filter)(nil),                // 45: ipcd.v1.Filter
-	(MessageState)(0),             // 46: ipcd.v1.MessageState
+	(SettleMode)(0),                // 0: ipcd.v1.SettleMode
+	(PeekOrder)(0),                 // 1: ipcd.v1.PeekOrder
+	(*SendRequest)(nil),            // 2: ipcd.v1.SendRequest
+	(*SendResponse)(nil),           // 3: ipcd.v1.SendResponse
+	(*Stored)(nil),                 // 4: ipcd.v1.Stored
+	(*Duplicate)(nil),              // 5: ipcd.v1.Duplicate
+	(*ReceiveRequest)(nil),         // 6: ipcd.v1.ReceiveRequest
+	(*ReceiveResponse)(nil),        // 7: ipcd.v1.ReceiveResponse
+	(*Settlement)(nil),             // 8: ipcd.v1.Settlement
+	(*TagRange)(nil),               // 9: ipcd.v1.TagRange
+	(*Ack)(nil),                    // 10: ipcd.v1.Ack
+	(*Nack)(nil),                   // 11: ipcd.v1.Nack
+	(*Touch)(nil),                  // 12: ipcd.v1.Touch
+	(*Release)(nil),                // 13: ipcd.v1.Release
+	(*Bury)(nil),                   // 14: ipcd.v1.Bury
+	(*SettleRequest)(nil),          // 15: ipcd.v1.SettleRequest
+	(*SettleResponse)(nil),         // 16: ipcd.v1.SettleResponse
+	(*SettleFailure)(nil),          // 17: ipcd.v1.SettleFailure
+	(*TouchedLease)(nil),           // 18: ipcd.v1.TouchedLease
+	(*TransactRequest)(nil),        // 19: ipcd.v1.TransactRequest
+	(*TransactSend)(nil),           // 20: ipcd.v1.TransactSend
+	(*TransactResponse)(nil),       // 21: ipcd.v1.TransactResponse
+	(*PeekRequest)(nil),            // 22: ipcd.v1.PeekRequest
+	(*PeekResponse)(nil),           // 23: ipcd.v1.PeekResponse
+	(*SendStreamRequest)(nil),      // 24: ipcd.v1.SendStreamRequest
+	(*SendStreamOpen)(nil),         // 25: ipcd.v1.SendStreamOpen
+	(*SendStreamBatch)(nil),        // 26: ipcd.v1.SendStreamBatch
+	(*SendStreamResponse)(nil),     // 27: ipcd.v1.SendStreamResponse
+	(*BatchResult)(nil),            // 28: ipcd.v1.BatchResult
+	(*ConsumeRequest)(nil),         // 29: ipcd.v1.ConsumeRequest
+	(*ConsumeOpen)(nil),            // 30: ipcd.v1.ConsumeOpen
+	(*Credit)(nil),                 // 31: ipcd.v1.Credit
+	(*Settlements)(nil),            // 32: ipcd.v1.Settlements
+	(*Drain)(nil),                  // 33: ipcd.v1.Drain
+	(*ConsumeResponse)(nil),        // 34: ipcd.v1.ConsumeResponse
+	(*ConsumeOpened)(nil),          // 35: ipcd.v1.ConsumeOpened
+	(*Deliveries)(nil),             // 36: ipcd.v1.Deliveries
+	(*SettleResults)(nil),          // 37: ipcd.v1.SettleResults
+	(*Drained)(nil),                // 38: ipcd.v1.Drained
+	(*TapRequest)(nil),             // 39: ipcd.v1.TapRequest
+	(*TapResponse)(nil),            // 40: ipcd.v1.TapResponse
+	(*ImportMessagesRequest)(nil),  // 41: ipcd.v1.ImportMessagesRequest
+	(*ImportMessagesResponse)(nil), // 42: ipcd.v1.ImportMessagesResponse
+	(*Message)(nil),                // 43: ipcd.v1.Message
+	(*durationpb.Duration)(nil),    // 44: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 45: google.protobuf.Timestamp
+	(*Selector)(nil),               // 46: ipcd.v1.Selector
+	(*Delivery)(nil),               // 47: ipcd.v1.Delivery
+	(*Error)(nil),                  // 48: ipcd.v1.Error
+	(*Filter)(nil),                 // 49: ipcd.v1.Filter
+	(*PeekedMessage)(nil),          // 50: ipcd.v1.PeekedMessage
 }
 var file_ipcd_v1_message_service_proto_depIdxs = []int32{
-	39, // 0: ipcd.v1.SendRequest.messages:type_name -> ipcd.v1.Message
-	40, // 1: ipcd.v1.SendRequest.wait:type_name -> google.protobuf.Duration
-	3,  // 2: ipcd.v1.SendResponse.stored:type_name -> ipcd.v1.Stored
-	4,  // 3: ipcd.v1.Stored.duplicates:type_name -> ipcd.v1.Duplicate
-	41, // 4: ipcd.v1.Stored.send_time:type_name -> google.protobuf.Timestamp
-	42, // 5: ipcd.v1.ReceiveRequest.selector:type_name -> ipcd.v1.Selector
-	40, // 6: ipcd.v1.ReceiveRequest.wait:type_name -> google.protobuf.Duration
-	40, // 7: ipcd.v1.ReceiveRequest.lease:type_name -> google.protobuf.Duration
+	43, // 0: ipcd.v1.SendRequest.messages:type_name -> ipcd.v1.Message
+	44, // 1: ipcd.v1.SendRequest.wait:type_name -> google.protobuf.Duration
+	4,  // 2: ipcd.v1.SendResponse.stored:type_name -> ipcd.v1.Stored
+	5,  // 3: ipcd.v1.Stored.duplicates:type_name -> ipcd.v1.Duplicate
+	45, // 4: ipcd.v1.Stored.send_time:type_name -> google.protobuf.Timestamp
+	46, // 5: ipcd.v1.ReceiveRequest.selector:type_name -> ipcd.v1.Selector
+	44, // 6: ipcd.v1.ReceiveRequest.wait:type_name -> google.protobuf.Duration
+	44, // 7: ipcd.v1.ReceiveRequest.lease:type_name -> google.protobuf.Duration
 	0,  // 8: ipcd.v1.ReceiveRequest.settle_mode:type_name -> ipcd.v1.SettleMode
-	43, // 9: ipcd.v1.ReceiveResponse.deliveries:type_name -> ipcd.v1.Delivery
-	8,  // 10: ipcd.v1.Settlement.tags:type_name -> ipcd.v1.TagRange
-	9,  // 11: ipcd.v1.Settlement.ack:type_name -> ipcd.v1.Ack
-	10, // 12: ipcd.v1.Settlement.nack:type_name -> ipcd.v1.Nack
-	11, // 13: ipcd.v1.Settlement.touch:type_name -> ipcd.v1.Touch
-	12, // 14: ipcd.v1.Settlement.release:type_name -> ipcd.v1.Release
-	13, // 15: ipcd.v1.Settlement.bury:type_name -> ipcd.v1.Bury
-	40, // 16: ipcd.v1.Nack.delay:type_name -> google.protobuf.Duration
-	40, // 17: ipcd.v1.Touch.lease:type_name -> google.protobuf.Duration
-	7,  // 18: ipcd.v1.SettleRequest.settlements:type_name -> ipcd.v1.Settlement
-	16, // 19: ipcd.v1.SettleResponse.failures:type_name -> ipcd.v1.SettleFailure
-	17, // 20: ipcd.v1.SettleResponse.touched:type_name -> ipcd.v1.TouchedLease
-	44, // 21: ipcd.v1.SettleFailure.error:type_name -> ipcd.v1.Error
-	41, // 22: ipcd.v1.TouchedLease.lease_expire_time:type_name -> google.protobuf.Timestamp
-	19, // 23: ipcd.v1.TransactRequest.sends:type_name -> ipcd.v1.TransactSend
-	39, // 24: ipcd.v1.TransactSend.messages:type_name -> ipcd.v1.Message
-	3,  // 25: ipcd.v1.TransactResponse.stored:type_name -> ipcd.v1.Stored
-	45, // 26: ipcd.v1.PeekRequest.filter:type_name -> ipcd.v1.Filter
-	23, // 27: ipcd.v1.PeekResponse.messages:type_name -> ipcd.v1.PeekedMessage
-	39, // 28: ipcd.v1.PeekedMessage.message:type_name -> ipcd.v1.Message
-	41, // 29: ipcd.v1.PeekedMessage.send_time:type_name -> google.protobuf.Timestamp
-	46, // 30: ipcd.v1.PeekedMessage.state:type_name -> ipcd.v1.MessageState
-	41, // 31: ipcd.v1.PeekedMessage.due_time:type_name -> google.protobuf.Timestamp
-	41, // 32: ipcd.v1.PeekedMessage.lease_expire_time:type_name -> google.protobuf.Timestamp
-	41, // 33: ipcd.v1.PeekedMessage.expire_time:type_name -> google.protobuf.Timestamp
-	25, // 34: ipcd.v1.SendStreamRequest.open:type_name -> ipcd.v1.SendStreamOpen
-	26, // 35: ipcd.v1.SendStreamRequest.batch:type_name -> ipcd.v1.SendStreamBatch
-	39, // 36: ipcd.v1.SendStreamBatch.messages:type_name -> ipcd.v1.Message
-	40, // 37: ipcd.v1.SendStreamBatch.wait:type_name -> google.protobuf.Duration
-	28, // 38: ipcd.v1.SendStreamResponse.results:type_name -> ipcd.v1.BatchResult
-	3,  // 39: ipcd.v1.BatchResult.stored:type_name -> ipcd.v1.Stored
-	44, // 40: ipcd.v1.BatchResult.error:type_name -> ipcd.v1.Error
-	30, // 41: ipcd.v1.ConsumeRequest.open:type_name -> ipcd.v1.ConsumeOpen
-	31, // 42: ipcd.v1.ConsumeRequest.credit:type_name -> ipcd.v1.Credit
-	32, // 43: ipcd.v1.ConsumeRequest.settlements:type_name -> ipcd.v1.Settlements
-	33, // 44: ipcd.v1.ConsumeRequest.drain:type_name -> ipcd.v1.Drain
-	42, // 45: ipcd.v1.ConsumeOpen.selector:type_name -> ipcd.v1.Selector
-	40, // 46: ipcd.v1.ConsumeOpen.lease:type_name -> google.protobuf.Duration
-	0,  // 47: ipcd.v1.ConsumeOpen.settle_mode:type_name -> ipcd.v1.SettleMode
-	7,  // 48: ipcd.v1.Settlements.settlements:type_name -> ipcd.v1.Settlement
-	36, // 49: ipcd.v1.ConsumeResponse.deliveries:type_name -> ipcd.v1.Deliveries
-	37, // 50: ipcd.v1.ConsumeResponse.settle_results:type_name -> ipcd.v1.SettleResults
-	38, // 51: ipcd.v1.ConsumeResponse.drained:type_name -> ipcd.v1.Drained
-	35, // 52: ipcd.v1.ConsumeResponse.opened:type_name -> ipcd.v1.ConsumeOpened
-	40, // 53: ipcd.v1.ConsumeOpened.lease:type_name -> google.protobuf.Duration
-	43, // 54: ipcd.v1.Deliveries.deliveries:type_name -> ipcd.v1.Delivery
-	16, // 55: ipcd.v1.SettleResults.failures:type_name -> ipcd.v1.SettleFailure
-	17, // 56: ipcd.v1.SettleResults.touched:type_name -> ipcd.v1.TouchedLease
-	1,  // 57: ipcd.v1.MessageService.Send:input_type -> ipcd.v1.SendRequest
-	5,  // 58: ipcd.v1.MessageService.Receive:input_type -> ipcd.v1.ReceiveRequest
-	14, // 59: ipcd.v1.MessageService.Settle:input_type -> ipcd.v1.SettleRequest
-	18, // 60: ipcd.v1.MessageService.Transact:input_type -> ipcd.v1.TransactRequest
-	21, // 61: ipcd.v1.MessageService.Peek:input_type -> ipcd.v1.PeekRequest
-	24, // 62: ipcd.v1.MessageService.SendStream:input_type -> ipcd.v1.SendStreamRequest
-	29, // 63: ipcd.v1.MessageService.Consume:input_type -> ipcd.v1.ConsumeRequest
-	2,  // 64: ipcd.v1.MessageService.Send:output_type -> ipcd.v1.SendResponse
-	6,  // 65: ipcd.v1.MessageService.Receive:output_type -> ipcd.v1.ReceiveResponse
-	15, // 66: ipcd.v1.MessageService.Settle:output_type -> ipcd.v1.SettleResponse
-	20, // 67: ipcd.v1.MessageService.Transact:output_type -> ipcd.v1.TransactResponse
-	22, // 68: ipcd.v1.MessageService.Peek:output_type -> ipcd.v1.PeekResponse
-	27, // 69: ipcd.v1.MessageService.SendStream:output_type -> ipcd.v1.SendStreamResponse
-	34, // 70: ipcd.v1.MessageService.Consume:output_type -> ipcd.v1.ConsumeResponse
-	64, // [64:71] is the sub-list for method output_type
-	57, // [57:64] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	47, // 9: ipcd.v1.ReceiveResponse.deliveries:type_name -> ipcd.v1.Delivery
+	9,  // 10: ipcd.v1.Settlement.tags:type_name -> ipcd.v1.TagRange
+	10, // 11: ipcd.v1.Settlement.ack:type_name -> ipcd.v1.Ack
+	11, // 12: ipcd.v1.Settlement.nack:type_name -> ipcd.v1.Nack
+	12, // 13: ipcd.v1.Settlement.touch:type_name -> ipcd.v1.Touch
+	13, // 14: ipcd.v1.Settlement.release:type_name -> ipcd.v1.Release
+	14, // 15: ipcd.v1.Settlement.bury:type_name -> ipcd.v1.Bury
+	44, // 16: ipcd.v1.Nack.delay:type_name -> google.protobuf.Duration
+	44, // 17: ipcd.v1.Touch.lease:type_name -> google.protobuf.Duration
+	8,  // 18: ipcd.v1.SettleRequest.settlements:type_name -> ipcd.v1.Settlement
+	17, // 19: ipcd.v1.SettleResponse.failures:type_name -> ipcd.v1.SettleFailure
+	18, // 20: ipcd.v1.SettleResponse.touched:type_name -> ipcd.v1.TouchedLease
+	48, // 21: ipcd.v1.SettleFailure.error:type_name -> ipcd.v1.Error
+	45, // 22: ipcd.v1.TouchedLease.lease_expire_time:type_name -> google.protobuf.Timestamp
+	20, // 23: ipcd.v1.TransactRequest.sends:type_name -> ipcd.v1.TransactSend
+	43, // 24: ipcd.v1.TransactSend.messages:type_name -> ipcd.v1.Message
+	4,  // 25: ipcd.v1.TransactResponse.stored:type_name -> ipcd.v1.Stored
+	49, // 26: ipcd.v1.PeekRequest.filter:type_name -> ipcd.v1.Filter
+	1,  // 27: ipcd.v1.PeekRequest.order:type_name -> ipcd.v1.PeekOrder
+	50, // 28: ipcd.v1.PeekResponse.messages:type_name -> ipcd.v1.PeekedMessage
+	25, // 29: ipcd.v1.SendStreamRequest.open:type_name -> ipcd.v1.SendStreamOpen
+	26, // 30: ipcd.v1.SendStreamRequest.batch:type_name -> ipcd.v1.SendStreamBatch
+	43, // 31: ipcd.v1.SendStreamBatch.messages:type_name -> ipcd.v1.Message
+	44, // 32: ipcd.v1.SendStreamBatch.wait:type_name -> google.protobuf.Duration
+	28, // 33: ipcd.v1.SendStreamResponse.results:type_name -> ipcd.v1.BatchResult
+	4,  // 34: ipcd.v1.BatchResult.stored:type_name -> ipcd.v1.Stored
+	48, // 35: ipcd.v1.BatchResult.error:type_name -> ipcd.v1.Error
+	30, // 36: ipcd.v1.ConsumeRequest.open:type_name -> ipcd.v1.ConsumeOpen
+	31, // 37: ipcd.v1.ConsumeRequest.credit:type_name -> ipcd.v1.Credit
+	32, // 38: ipcd.v1.ConsumeRequest.settlements:type_name -> ipcd.v1.Settlements
+	33, // 39: ipcd.v1.ConsumeRequest.drain:type_name -> ipcd.v1.Drain
+	46, // 40: ipcd.v1.ConsumeOpen.selector:type_name -> ipcd.v1.Selector
+	44, // 41: ipcd.v1.ConsumeOpen.lease:type_name -> google.protobuf.Duration
+	0,  // 42: ipcd.v1.ConsumeOpen.settle_mode:type_name -> ipcd.v1.SettleMode
+	8,  // 43: ipcd.v1.Settlements.settlements:type_name -> ipcd.v1.Settlement
+	36, // 44: ipcd.v1.ConsumeResponse.deliveries:type_name -> ipcd.v1.Deliveries
+	37, // 45: ipcd.v1.ConsumeResponse.settle_results:type_name -> ipcd.v1.SettleResults
+	38, // 46: ipcd.v1.ConsumeResponse.drained:type_name -> ipcd.v1.Drained
+	35, // 47: ipcd.v1.ConsumeResponse.opened:type_name -> ipcd.v1.ConsumeOpened
+	44, // 48: ipcd.v1.ConsumeOpened.lease:type_name -> google.protobuf.Duration
+	47, // 49: ipcd.v1.Deliveries.deliveries:type_name -> ipcd.v1.Delivery
+	17, // 50: ipcd.v1.SettleResults.failures:type_name -> ipcd.v1.SettleFailure
+	18, // 51: ipcd.v1.SettleResults.touched:type_name -> ipcd.v1.TouchedLease
+	49, // 52: ipcd.v1.TapRequest.filter:type_name -> ipcd.v1.Filter
+	50, // 53: ipcd.v1.TapResponse.messages:type_name -> ipcd.v1.PeekedMessage
+	50, // 54: ipcd.v1.ImportMessagesRequest.messages:type_name -> ipcd.v1.PeekedMessage
+	4,  // 55: ipcd.v1.ImportMessagesResponse.stored:type_name -> ipcd.v1.Stored
+	2,  // 56: ipcd.v1.MessageService.Send:input_type -> ipcd.v1.SendRequest
+	6,  // 57: ipcd.v1.MessageService.Receive:input_type -> ipcd.v1.ReceiveRequest
+	15, // 58: ipcd.v1.MessageService.Settle:input_type -> ipcd.v1.SettleRequest
+	19, // 59: ipcd.v1.MessageService.Transact:input_type -> ipcd.v1.TransactRequest
+	22, // 60: ipcd.v1.MessageService.Peek:input_type -> ipcd.v1.PeekRequest
+	39, // 61: ipcd.v1.MessageService.Tap:input_type -> ipcd.v1.TapRequest
+	41, // 62: ipcd.v1.MessageService.ImportMessages:input_type -> ipcd.v1.ImportMessagesRequest
+	24, // 63: ipcd.v1.MessageService.SendStream:input_type -> ipcd.v1.SendStreamRequest
+	29, // 64: ipcd.v1.MessageService.Consume:input_type -> ipcd.v1.ConsumeRequest
+	3,  // 65: ipcd.v1.MessageService.Send:output_type -> ipcd.v1.SendResponse
+	7,  // 66: ipcd.v1.MessageService.Receive:output_type -> ipcd.v1.ReceiveResponse
+	16, // 67: ipcd.v1.MessageService.Settle:output_type -> ipcd.v1.SettleResponse
+	21, // 68: ipcd.v1.MessageService.Transact:output_type -> ipcd.v1.TransactResponse
+	23, // 69: ipcd.v1.MessageService.Peek:output_type -> ipcd.v1.PeekResponse
+	40, // 70: ipcd.v1.MessageService.Tap:output_type -> ipcd.v1.TapResponse
+	42, // 71: ipcd.v1.MessageService.ImportMessages:output_type -> ipcd.v1.ImportMessagesResponse
+	27, // 72: ipcd.v1.MessageService.SendStream:output_type -> ipcd.v1.SendStreamResponse
+	34, // 73: ipcd.v1.MessageService.Consume:output_type -> ipcd.v1.ConsumeResponse
+	65, // [65:74] is the sub-list for method output_type
+	56, // [56:65] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_ipcd_v1_message_service_proto_init() }
@@ -2928,21 +3132,21 @@ func file_ipcd_v1_message_service_proto_init() {
 		(*Settlement_Release)(nil),
 		(*Settlement_Bury)(nil),
 	}
-	file_ipcd_v1_message_service_proto_msgTypes[23].OneofWrappers = []any{
+	file_ipcd_v1_message_service_proto_msgTypes[22].OneofWrappers = []any{
 		(*SendStreamRequest_Open)(nil),
 		(*SendStreamRequest_Batch)(nil),
 	}
-	file_ipcd_v1_message_service_proto_msgTypes[27].OneofWrappers = []any{
+	file_ipcd_v1_message_service_proto_msgTypes[26].OneofWrappers = []any{
 		(*BatchResult_Stored)(nil),
 		(*BatchResult_Error)(nil),
 	}
-	file_ipcd_v1_message_service_proto_msgTypes[28].OneofWrappers = []any{
+	file_ipcd_v1_message_service_proto_msgTypes[27].OneofWrappers = []any{
 		(*ConsumeRequest_Open)(nil),
 		(*ConsumeRequest_Credit)(nil),
 		(*ConsumeRequest_Settlements)(nil),
 		(*ConsumeRequest_Drain)(nil),
 	}
-	file_ipcd_v1_message_service_proto_msgTypes[33].OneofWrappers = []any{
+	file_ipcd_v1_message_service_proto_msgTypes[32].OneofWrappers = []any{
 		(*ConsumeResponse_Deliveries)(nil),
 		(*ConsumeResponse_SettleResults)(nil),
 		(*ConsumeResponse_Drained)(nil),
@@ -2953,8 +3157,8 @@ func file_ipcd_v1_message_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ipcd_v1_message_service_proto_rawDesc), len(file_ipcd_v1_message_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   38,
+			NumEnums:      2,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,13 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	MessageService_Send_FullMethodName       = "/ipcd.v1.MessageService/Send"
-	MessageService_Receive_FullMethodName    = "/ipcd.v1.MessageService/Receive"
-	MessageService_Settle_FullMethodName     = "/ipcd.v1.MessageService/Settle"
-	MessageService_Transact_FullMethodName   = "/ipcd.v1.MessageService/Transact"
-	MessageService_Peek_FullMethodName       = "/ipcd.v1.MessageService/Peek"
-	MessageService_SendStream_FullMethodName = "/ipcd.v1.MessageService/SendStream"
-	MessageService_Consume_FullMethodName    = "/ipcd.v1.MessageService/Consume"
+	MessageService_Send_FullMethodName           = "/ipcd.v1.MessageService/Send"
+	MessageService_Receive_FullMethodName        = "/ipcd.v1.MessageService/Receive"
+	MessageService_Settle_FullMethodName         = "/ipcd.v1.MessageService/Settle"
+	MessageService_Transact_FullMethodName       = "/ipcd.v1.MessageService/Transact"
+	MessageService_Peek_FullMethodName           = "/ipcd.v1.MessageService/Peek"
+	MessageService_Tap_FullMethodName            = "/ipcd.v1.MessageService/Tap"
+	MessageService_ImportMessages_FullMethodName = "/ipcd.v1.MessageService/ImportMessages"
+	MessageService_SendStream_FullMethodName     = "/ipcd.v1.MessageService/SendStream"
+	MessageService_Consume_FullMethodName        = "/ipcd.v1.MessageService/Consume"
 )
 
 // MessageServiceClient is the client API for MessageService service.
@@ -45,6 +47,12 @@ type MessageServiceClient interface {
 	Transact(ctx context.Context, in *TransactRequest, opts ...grpc.CallOption) (*TransactResponse, error)
 	// Peek shows messages and changes nothing.
 	Peek(ctx context.Context, in *PeekRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PeekResponse], error)
+	// Tap copies what arrives in a queue from now on, whoever consumes it. A reader that is too slow misses messages and is
+	// told how many. The first response comes at once and is empty: the tap is open.
+	Tap(ctx context.Context, in *TapRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TapResponse], error)
+	// ImportMessages stores messages as peek showed them, all of them or nothing: with their time of send, attempts, delay, end of
+	// TTL, and buried where they were. Each gets a new sequence. Leased ones become ready. Dedup ids are carried and not remembered.
+	ImportMessages(ctx context.Context, in *ImportMessagesRequest, opts ...grpc.CallOption) (*ImportMessagesResponse, error)
 	// SendStream stores batches one after the other without waiting for each answer. Where the stream ends
 	// with SHUTTING_DOWN or OUTCOME_UNKNOWN, every batch that was stored has been answered before. Where it
 	// ends with UNHEALTHY, batches without an answer may or may not have been stored.
@@ -120,9 +128,38 @@ func (c *messageServiceClient) Peek(ctx context.Context, in *PeekRequest, opts .
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type MessageService_PeekClient = grpc.ServerStreamingClient[PeekResponse]
 
+func (c *messageServiceClient) Tap(ctx context.Context, in *TapRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TapResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &MessageService_ServiceDesc.Streams[1], MessageService_Tap_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TapRequest, TapResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MessageService_TapClient = grpc.ServerStreamingClient[TapResponse]
+
+func (c *messageServiceClient) ImportMessages(ctx context.Context, in *ImportMessagesRequest, opts ...grpc.CallOption) (*ImportMessagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportMessagesResponse)
+	err := c.cc.Invoke(ctx, MessageService_ImportMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *messageServiceClient) SendStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SendStreamRequest, SendStreamResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MessageService_ServiceDesc.Streams[1], MessageService_SendStream_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MessageService_ServiceDesc.Streams[2], MessageService_SendStream_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +172,7 @@ type MessageService_SendStreamClient = grpc.BidiStreamingClient[SendStreamReques
 
 func (c *messageServiceClient) Consume(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConsumeRequest, ConsumeResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &MessageService_ServiceDesc.Streams[2], MessageService_Consume_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &MessageService_ServiceDesc.Streams[3], MessageService_Consume_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +200,12 @@ type MessageServiceServer interface {
 	Transact(context.Context, *TransactRequest) (*TransactResponse, error)
 	// Peek shows messages and changes nothing.
 	Peek(*PeekRequest, grpc.ServerStreamingServer[PeekResponse]) error
+	// Tap copies what arrives in a queue from now on, whoever consumes it. A reader that is too slow misses messages and is
+	// told how many. The first response comes at once and is empty: the tap is open.
+	Tap(*TapRequest, grpc.ServerStreamingServer[TapResponse]) error
+	// ImportMessages stores messages as peek showed them, all of them or nothing: with their time of send, attempts, delay, end of
+	// TTL, and buried where they were. Each gets a new sequence. Leased ones become ready. Dedup ids are carried and not remembered.
+	ImportMessages(context.Context, *ImportMessagesRequest) (*ImportMessagesResponse, error)
 	// SendStream stores batches one after the other without waiting for each answer. Where the stream ends
 	// with SHUTTING_DOWN or OUTCOME_UNKNOWN, every batch that was stored has been answered before. Where it
 	// ends with UNHEALTHY, batches without an answer may or may not have been stored.
@@ -193,6 +236,12 @@ func (UnimplementedMessageServiceServer) Transact(context.Context, *TransactRequ
 }
 func (UnimplementedMessageServiceServer) Peek(*PeekRequest, grpc.ServerStreamingServer[PeekResponse]) error {
 	return status.Error(codes.Unimplemented, "method Peek not implemented")
+}
+func (UnimplementedMessageServiceServer) Tap(*TapRequest, grpc.ServerStreamingServer[TapResponse]) error {
+	return status.Error(codes.Unimplemented, "method Tap not implemented")
+}
+func (UnimplementedMessageServiceServer) ImportMessages(context.Context, *ImportMessagesRequest) (*ImportMessagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportMessages not implemented")
 }
 func (UnimplementedMessageServiceServer) SendStream(grpc.BidiStreamingServer[SendStreamRequest, SendStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method SendStream not implemented")
@@ -304,6 +353,35 @@ func _MessageService_Peek_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type MessageService_PeekServer = grpc.ServerStreamingServer[PeekResponse]
 
+func _MessageService_Tap_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TapRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MessageServiceServer).Tap(m, &grpc.GenericServerStream[TapRequest, TapResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type MessageService_TapServer = grpc.ServerStreamingServer[TapResponse]
+
+func _MessageService_ImportMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportMessagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MessageServiceServer).ImportMessages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MessageService_ImportMessages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MessageServiceServer).ImportMessages(ctx, req.(*ImportMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MessageService_SendStream_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(MessageServiceServer).SendStream(&grpc.GenericServerStream[SendStreamRequest, SendStreamResponse]{ServerStream: stream})
 }
@@ -341,11 +419,20 @@ var MessageService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Transact",
 			Handler:    _MessageService_Transact_Handler,
 		},
+		{
+			MethodName: "ImportMessages",
+			Handler:    _MessageService_ImportMessages_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Peek",
 			Handler:       _MessageService_Peek_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Tap",
+			Handler:       _MessageService_Tap_Handler,
 			ServerStreams: true,
 		},
 		{

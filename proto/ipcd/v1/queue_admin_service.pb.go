@@ -24,6 +24,60 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// BindOverflow is what becomes of a send where a destination cannot take its copy: it is full, too small for the message, damaged, over
+// its owner's quota, or the owner of the source may not send to it.
+type BindOverflow int32
+
+const (
+	// As REFUSE.
+	BindOverflow_BIND_OVERFLOW_UNSPECIFIED BindOverflow = 0
+	// The send is refused as a whole.
+	BindOverflow_BIND_OVERFLOW_REFUSE BindOverflow = 1
+	// The destination goes without, and it is counted.
+	BindOverflow_BIND_OVERFLOW_SKIP BindOverflow = 2
+)
+
+// Enum value maps for BindOverflow.
+var (
+	BindOverflow_name = map[int32]string{
+		0: "BIND_OVERFLOW_UNSPECIFIED",
+		1: "BIND_OVERFLOW_REFUSE",
+		2: "BIND_OVERFLOW_SKIP",
+	}
+	BindOverflow_value = map[string]int32{
+		"BIND_OVERFLOW_UNSPECIFIED": 0,
+		"BIND_OVERFLOW_REFUSE":      1,
+		"BIND_OVERFLOW_SKIP":        2,
+	}
+)
+
+func (x BindOverflow) Enum() *BindOverflow {
+	p := new(BindOverflow)
+	*p = x
+	return p
+}
+
+func (x BindOverflow) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BindOverflow) Descriptor() protoreflect.EnumDescriptor {
+	return file_ipcd_v1_queue_admin_service_proto_enumTypes[0].Descriptor()
+}
+
+func (BindOverflow) Type() protoreflect.EnumType {
+	return &file_ipcd_v1_queue_admin_service_proto_enumTypes[0]
+}
+
+func (x BindOverflow) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BindOverflow.Descriptor instead.
+func (BindOverflow) EnumDescriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{0}
+}
+
 // OverflowPolicy is what a full queue does with a send.
 type OverflowPolicy int32
 
@@ -64,11 +118,11 @@ func (x OverflowPolicy) String() string {
 }
 
 func (OverflowPolicy) Descriptor() protoreflect.EnumDescriptor {
-	return file_ipcd_v1_queue_admin_service_proto_enumTypes[0].Descriptor()
+	return file_ipcd_v1_queue_admin_service_proto_enumTypes[1].Descriptor()
 }
 
 func (OverflowPolicy) Type() protoreflect.EnumType {
-	return &file_ipcd_v1_queue_admin_service_proto_enumTypes[0]
+	return &file_ipcd_v1_queue_admin_service_proto_enumTypes[1]
 }
 
 func (x OverflowPolicy) Number() protoreflect.EnumNumber {
@@ -77,7 +131,7 @@ func (x OverflowPolicy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OverflowPolicy.Descriptor instead.
 func (OverflowPolicy) EnumDescriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{0}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{1}
 }
 
 // Durability is what survives a crash.
@@ -117,11 +171,11 @@ func (x Durability) String() string {
 }
 
 func (Durability) Descriptor() protoreflect.EnumDescriptor {
-	return file_ipcd_v1_queue_admin_service_proto_enumTypes[1].Descriptor()
+	return file_ipcd_v1_queue_admin_service_proto_enumTypes[2].Descriptor()
 }
 
 func (Durability) Type() protoreflect.EnumType {
-	return &file_ipcd_v1_queue_admin_service_proto_enumTypes[1]
+	return &file_ipcd_v1_queue_admin_service_proto_enumTypes[2]
 }
 
 func (x Durability) Number() protoreflect.EnumNumber {
@@ -130,7 +184,7 @@ func (x Durability) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Durability.Descriptor instead.
 func (Durability) EnumDescriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{1}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{2}
 }
 
 // KernelQueueMode says which POSIX message queues (mq_overview(7)) stand before a queue.
@@ -177,11 +231,11 @@ func (x KernelQueueMode) String() string {
 }
 
 func (KernelQueueMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_ipcd_v1_queue_admin_service_proto_enumTypes[2].Descriptor()
+	return file_ipcd_v1_queue_admin_service_proto_enumTypes[3].Descriptor()
 }
 
 func (KernelQueueMode) Type() protoreflect.EnumType {
-	return &file_ipcd_v1_queue_admin_service_proto_enumTypes[2]
+	return &file_ipcd_v1_queue_admin_service_proto_enumTypes[3]
 }
 
 func (x KernelQueueMode) Number() protoreflect.EnumNumber {
@@ -190,7 +244,144 @@ func (x KernelQueueMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use KernelQueueMode.Descriptor instead.
 func (KernelQueueMode) EnumDescriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{2}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{3}
+}
+
+// Bind is where a queue hands copies on: what is sent to the queue is also stored in the destination, in the same record. The
+// destination hands on what it gets in turn. A destination that is reached by several ways gets one copy. Dead letters and
+// messages that are moved or imported are not handed on.
+type Bind struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A queue's name.
+	Destination string `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
+	// What is handed on. Unset: everything.
+	Selector      *Selector    `protobuf:"bytes,2,opt,name=selector,proto3" json:"selector,omitempty"`
+	Overflow      BindOverflow `protobuf:"varint,3,opt,name=overflow,proto3,enum=ipcd.v1.BindOverflow" json:"overflow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bind) Reset() {
+	*x = Bind{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bind) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bind) ProtoMessage() {}
+
+func (x *Bind) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bind.ProtoReflect.Descriptor instead.
+func (*Bind) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Bind) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *Bind) GetSelector() *Selector {
+	if x != nil {
+		return x.Selector
+	}
+	return nil
+}
+
+func (x *Bind) GetOverflow() BindOverflow {
+	if x != nil {
+		return x.Overflow
+	}
+	return BindOverflow_BIND_OVERFLOW_UNSPECIFIED
+}
+
+// BindStatus is how a bind fares.
+type BindStatus struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Destination string                 `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
+	// Copies stored since the daemon started.
+	CopiedTotal uint64 `protobuf:"varint,2,opt,name=copied_total,json=copiedTotal,proto3" json:"copied_total,omitempty"`
+	// Copies that the destination went without since the daemon started.
+	SkippedTotal uint64 `protobuf:"varint,3,opt,name=skipped_total,json=skippedTotal,proto3" json:"skipped_total,omitempty"`
+	// Why the last one was skipped, if one was.
+	Problem       string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BindStatus) Reset() {
+	*x = BindStatus{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BindStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BindStatus) ProtoMessage() {}
+
+func (x *BindStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BindStatus.ProtoReflect.Descriptor instead.
+func (*BindStatus) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *BindStatus) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *BindStatus) GetCopiedTotal() uint64 {
+	if x != nil {
+		return x.CopiedTotal
+	}
+	return 0
+}
+
+func (x *BindStatus) GetSkippedTotal() uint64 {
+	if x != nil {
+		return x.SkippedTotal
+	}
+	return 0
+}
+
+func (x *BindStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 // QueueSettings is what was declared for a queue. In a request, unset fields take the default.
@@ -221,16 +412,18 @@ type QueueSettings struct {
 	TypeNames map[string]int64 `protobuf:"bytes,13,rep,name=type_names,json=typeNames,proto3" json:"type_names,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	Mqueue    *KernelQueue     `protobuf:"bytes,14,opt,name=mqueue,proto3" json:"mqueue,omitempty"`
 	// Permission bits, as of a file: look = read, send = write, receive = read and write.
-	Mode          *uint32 `protobuf:"varint,15,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
-	OwnerUid      *uint32 `protobuf:"varint,16,opt,name=owner_uid,json=ownerUid,proto3,oneof" json:"owner_uid,omitempty"`
-	GroupGid      *uint32 `protobuf:"varint,17,opt,name=group_gid,json=groupGid,proto3,oneof" json:"group_gid,omitempty"`
+	Mode     *uint32 `protobuf:"varint,15,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
+	OwnerUid *uint32 `protobuf:"varint,16,opt,name=owner_uid,json=ownerUid,proto3,oneof" json:"owner_uid,omitempty"`
+	GroupGid *uint32 `protobuf:"varint,17,opt,name=group_gid,json=groupGid,proto3,oneof" json:"group_gid,omitempty"`
+	// Where copies of what is sent go.
+	Binds         []*Bind `protobuf:"bytes,18,rep,name=binds,proto3" json:"binds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueueSettings) Reset() {
 	*x = QueueSettings{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[0]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +435,7 @@ func (x *QueueSettings) String() string {
 func (*QueueSettings) ProtoMessage() {}
 
 func (x *QueueSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[0]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +448,7 @@ func (x *QueueSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueSettings.ProtoReflect.Descriptor instead.
 func (*QueueSettings) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{0}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *QueueSettings) GetMaxMessages() uint64 {
@@ -377,6 +570,13 @@ func (x *QueueSettings) GetGroupGid() uint32 {
 	return 0
 }
 
+func (x *QueueSettings) GetBinds() []*Bind {
+	if x != nil {
+		return x.Binds
+	}
+	return nil
+}
+
 // Backoff is how long a message waits after its n-th failed lease: initial, doubled each time, up to max.
 type Backoff struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -389,7 +589,7 @@ type Backoff struct {
 
 func (x *Backoff) Reset() {
 	*x = Backoff{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[1]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +601,7 @@ func (x *Backoff) String() string {
 func (*Backoff) ProtoMessage() {}
 
 func (x *Backoff) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[1]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +614,7 @@ func (x *Backoff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backoff.ProtoReflect.Descriptor instead.
 func (*Backoff) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{1}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Backoff) GetInitial() *durationpb.Duration {
@@ -451,7 +651,7 @@ type KernelQueue struct {
 
 func (x *KernelQueue) Reset() {
 	*x = KernelQueue{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[2]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -463,7 +663,7 @@ func (x *KernelQueue) String() string {
 func (*KernelQueue) ProtoMessage() {}
 
 func (x *KernelQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[2]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -476,7 +676,7 @@ func (x *KernelQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelQueue.ProtoReflect.Descriptor instead.
 func (*KernelQueue) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{2}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *KernelQueue) GetMode() KernelQueueMode {
@@ -548,7 +748,7 @@ type KernelQueueStatus struct {
 
 func (x *KernelQueueStatus) Reset() {
 	*x = KernelQueueStatus{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[3]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +760,7 @@ func (x *KernelQueueStatus) String() string {
 func (*KernelQueueStatus) ProtoMessage() {}
 
 func (x *KernelQueueStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[3]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +773,7 @@ func (x *KernelQueueStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KernelQueueStatus.ProtoReflect.Descriptor instead.
 func (*KernelQueueStatus) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{3}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *KernelQueueStatus) GetDirection() string {
@@ -667,18 +867,24 @@ type Queue struct {
 	// Never used for another queue.
 	Id uint64 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
 	// Every field set.
-	Settings      *QueueSettings         `protobuf:"bytes,3,opt,name=settings,proto3" json:"settings,omitempty"`
-	Paused        bool                   `protobuf:"varint,4,opt,name=paused,proto3" json:"paused,omitempty"`
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	Stats         *QueueStats            `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
-	KernelQueues  []*KernelQueueStatus   `protobuf:"bytes,7,rep,name=kernel_queues,json=kernelQueues,proto3" json:"kernel_queues,omitempty"`
+	Settings     *QueueSettings         `protobuf:"bytes,3,opt,name=settings,proto3" json:"settings,omitempty"`
+	Paused       bool                   `protobuf:"varint,4,opt,name=paused,proto3" json:"paused,omitempty"`
+	CreateTime   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	Stats        *QueueStats            `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
+	KernelQueues []*KernelQueueStatus   `protobuf:"bytes,7,rep,name=kernel_queues,json=kernelQueues,proto3" json:"kernel_queues,omitempty"`
+	// In the order of the settings' binds.
+	Binds []*BindStatus `protobuf:"bytes,8,rep,name=binds,proto3" json:"binds,omitempty"`
+	// It ends with the call that opened it.
+	Temporary bool `protobuf:"varint,9,opt,name=temporary,proto3" json:"temporary,omitempty"`
+	// The current version of its schema. 0: it has none.
+	SchemaVersion uint32 `protobuf:"varint,10,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[4]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -690,7 +896,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[4]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -703,7 +909,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{4}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Queue) GetName() string {
@@ -755,6 +961,27 @@ func (x *Queue) GetKernelQueues() []*KernelQueueStatus {
 	return nil
 }
 
+func (x *Queue) GetBinds() []*BindStatus {
+	if x != nil {
+		return x.Binds
+	}
+	return nil
+}
+
+func (x *Queue) GetTemporary() bool {
+	if x != nil {
+		return x.Temporary
+	}
+	return false
+}
+
+func (x *Queue) GetSchemaVersion() uint32 {
+	if x != nil {
+		return x.SchemaVersion
+	}
+	return 0
+}
+
 type QueueStats struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Ready   uint64                 `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
@@ -791,14 +1018,18 @@ type QueueStats struct {
 	DuplicatesTotal      uint64 `protobuf:"varint,22,opt,name=duplicates_total,json=duplicatesTotal,proto3" json:"duplicates_total,omitempty"`
 	PeekedTotal          uint64 `protobuf:"varint,23,opt,name=peeked_total,json=peekedTotal,proto3" json:"peeked_total,omitempty"`
 	// Dedup ids remembered now.
-	DedupIds      uint64 `protobuf:"varint,24,opt,name=dedup_ids,json=dedupIds,proto3" json:"dedup_ids,omitempty"`
+	DedupIds uint64 `protobuf:"varint,24,opt,name=dedup_ids,json=dedupIds,proto3" json:"dedup_ids,omitempty"`
+	// Messages that were moved to another queue.
+	MovedTotal uint64 `protobuf:"varint,25,opt,name=moved_total,json=movedTotal,proto3" json:"moved_total,omitempty"`
+	// Tap calls that copy what arrives.
+	Taps          uint32 `protobuf:"varint,26,opt,name=taps,proto3" json:"taps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueueStats) Reset() {
 	*x = QueueStats{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[5]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +1041,7 @@ func (x *QueueStats) String() string {
 func (*QueueStats) ProtoMessage() {}
 
 func (x *QueueStats) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[5]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +1054,7 @@ func (x *QueueStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueStats.ProtoReflect.Descriptor instead.
 func (*QueueStats) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{5}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QueueStats) GetReady() uint64 {
@@ -994,6 +1225,20 @@ func (x *QueueStats) GetDedupIds() uint64 {
 	return 0
 }
 
+func (x *QueueStats) GetMovedTotal() uint64 {
+	if x != nil {
+		return x.MovedTotal
+	}
+	return 0
+}
+
+func (x *QueueStats) GetTaps() uint32 {
+	if x != nil {
+		return x.Taps
+	}
+	return 0
+}
+
 type CreateQueueRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1006,7 +1251,7 @@ type CreateQueueRequest struct {
 
 func (x *CreateQueueRequest) Reset() {
 	*x = CreateQueueRequest{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[6]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1263,7 @@ func (x *CreateQueueRequest) String() string {
 func (*CreateQueueRequest) ProtoMessage() {}
 
 func (x *CreateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[6]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1276,7 @@ func (x *CreateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateQueueRequest.ProtoReflect.Descriptor instead.
 func (*CreateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{6}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateQueueRequest) GetName() string {
@@ -1066,7 +1311,7 @@ type CreateQueueResponse struct {
 
 func (x *CreateQueueResponse) Reset() {
 	*x = CreateQueueResponse{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[7]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1323,7 @@ func (x *CreateQueueResponse) String() string {
 func (*CreateQueueResponse) ProtoMessage() {}
 
 func (x *CreateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[7]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1336,7 @@ func (x *CreateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateQueueResponse.ProtoReflect.Descriptor instead.
 func (*CreateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{7}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CreateQueueResponse) GetQueue() *Queue {
@@ -1117,7 +1362,7 @@ type GetQueueRequest struct {
 
 func (x *GetQueueRequest) Reset() {
 	*x = GetQueueRequest{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[8]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1374,7 @@ func (x *GetQueueRequest) String() string {
 func (*GetQueueRequest) ProtoMessage() {}
 
 func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[8]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1387,7 @@ func (x *GetQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueRequest.ProtoReflect.Descriptor instead.
 func (*GetQueueRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{8}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetQueueRequest) GetName() string {
@@ -1161,7 +1406,7 @@ type GetQueueResponse struct {
 
 func (x *GetQueueResponse) Reset() {
 	*x = GetQueueResponse{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[9]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1418,7 @@ func (x *GetQueueResponse) String() string {
 func (*GetQueueResponse) ProtoMessage() {}
 
 func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[9]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1431,7 @@ func (x *GetQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQueueResponse.ProtoReflect.Descriptor instead.
 func (*GetQueueResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{9}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetQueueResponse) GetQueue() *Queue {
@@ -1208,7 +1453,7 @@ type UpdateQueueRequest struct {
 
 func (x *UpdateQueueRequest) Reset() {
 	*x = UpdateQueueRequest{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[10]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1465,7 @@ func (x *UpdateQueueRequest) String() string {
 func (*UpdateQueueRequest) ProtoMessage() {}
 
 func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[10]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1478,7 @@ func (x *UpdateQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueRequest.ProtoReflect.Descriptor instead.
 func (*UpdateQueueRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{10}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateQueueRequest) GetName() string {
@@ -1266,7 +1511,7 @@ type UpdateQueueResponse struct {
 
 func (x *UpdateQueueResponse) Reset() {
 	*x = UpdateQueueResponse{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[11]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1523,7 @@ func (x *UpdateQueueResponse) String() string {
 func (*UpdateQueueResponse) ProtoMessage() {}
 
 func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[11]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1536,7 @@ func (x *UpdateQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateQueueResponse.ProtoReflect.Descriptor instead.
 func (*UpdateQueueResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{11}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateQueueResponse) GetQueue() *Queue {
@@ -1310,7 +1555,7 @@ type DeleteQueueRequest struct {
 
 func (x *DeleteQueueRequest) Reset() {
 	*x = DeleteQueueRequest{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[12]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1567,7 @@ func (x *DeleteQueueRequest) String() string {
 func (*DeleteQueueRequest) ProtoMessage() {}
 
 func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[12]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1580,7 @@ func (x *DeleteQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueRequest.ProtoReflect.Descriptor instead.
 func (*DeleteQueueRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{12}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteQueueRequest) GetName() string {
@@ -1355,7 +1600,7 @@ type DeleteQueueResponse struct {
 
 func (x *DeleteQueueResponse) Reset() {
 	*x = DeleteQueueResponse{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[13]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1612,7 @@ func (x *DeleteQueueResponse) String() string {
 func (*DeleteQueueResponse) ProtoMessage() {}
 
 func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[13]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1625,7 @@ func (x *DeleteQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteQueueResponse.ProtoReflect.Descriptor instead.
 func (*DeleteQueueResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{13}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteQueueResponse) GetMessages() uint64 {
@@ -1400,7 +1645,7 @@ type ListQueuesRequest struct {
 
 func (x *ListQueuesRequest) Reset() {
 	*x = ListQueuesRequest{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[14]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1657,7 @@ func (x *ListQueuesRequest) String() string {
 func (*ListQueuesRequest) ProtoMessage() {}
 
 func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[14]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1670,7 @@ func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
 func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{14}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListQueuesRequest) GetGlob() string {
@@ -1444,7 +1689,7 @@ type ListQueuesResponse struct {
 
 func (x *ListQueuesResponse) Reset() {
 	*x = ListQueuesResponse{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[15]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1701,7 @@ func (x *ListQueuesResponse) String() string {
 func (*ListQueuesResponse) ProtoMessage() {}
 
 func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[15]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1714,7 @@ func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
 func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{15}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListQueuesResponse) GetQueue() *Queue {
@@ -1496,7 +1741,7 @@ type PurgeQueueRequest struct {
 
 func (x *PurgeQueueRequest) Reset() {
 	*x = PurgeQueueRequest{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[16]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1753,7 @@ func (x *PurgeQueueRequest) String() string {
 func (*PurgeQueueRequest) ProtoMessage() {}
 
 func (x *PurgeQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[16]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1766,7 @@ func (x *PurgeQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeQueueRequest.ProtoReflect.Descriptor instead.
 func (*PurgeQueueRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{16}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PurgeQueueRequest) GetName() string {
@@ -1570,7 +1815,7 @@ type PurgeQueueResponse struct {
 
 func (x *PurgeQueueResponse) Reset() {
 	*x = PurgeQueueResponse{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[17]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1582,7 +1827,7 @@ func (x *PurgeQueueResponse) String() string {
 func (*PurgeQueueResponse) ProtoMessage() {}
 
 func (x *PurgeQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[17]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1595,7 +1840,7 @@ func (x *PurgeQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeQueueResponse.ProtoReflect.Descriptor instead.
 func (*PurgeQueueResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{17}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PurgeQueueResponse) GetMessages() uint64 {
@@ -1621,7 +1866,7 @@ type PauseQueueRequest struct {
 
 func (x *PauseQueueRequest) Reset() {
 	*x = PauseQueueRequest{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[18]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1878,7 @@ func (x *PauseQueueRequest) String() string {
 func (*PauseQueueRequest) ProtoMessage() {}
 
 func (x *PauseQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[18]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1891,7 @@ func (x *PauseQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseQueueRequest.ProtoReflect.Descriptor instead.
 func (*PauseQueueRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{18}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PauseQueueRequest) GetName() string {
@@ -1665,7 +1910,7 @@ type PauseQueueResponse struct {
 
 func (x *PauseQueueResponse) Reset() {
 	*x = PauseQueueResponse{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[19]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1922,7 @@ func (x *PauseQueueResponse) String() string {
 func (*PauseQueueResponse) ProtoMessage() {}
 
 func (x *PauseQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[19]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1935,7 @@ func (x *PauseQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseQueueResponse.ProtoReflect.Descriptor instead.
 func (*PauseQueueResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{19}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PauseQueueResponse) GetQueue() *Queue {
@@ -1709,7 +1954,7 @@ type ResumeQueueRequest struct {
 
 func (x *ResumeQueueRequest) Reset() {
 	*x = ResumeQueueRequest{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[20]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1966,7 @@ func (x *ResumeQueueRequest) String() string {
 func (*ResumeQueueRequest) ProtoMessage() {}
 
 func (x *ResumeQueueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[20]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1979,7 @@ func (x *ResumeQueueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeQueueRequest.ProtoReflect.Descriptor instead.
 func (*ResumeQueueRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{20}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeQueueRequest) GetName() string {
@@ -1753,7 +1998,7 @@ type ResumeQueueResponse struct {
 
 func (x *ResumeQueueResponse) Reset() {
 	*x = ResumeQueueResponse{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[21]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +2010,7 @@ func (x *ResumeQueueResponse) String() string {
 func (*ResumeQueueResponse) ProtoMessage() {}
 
 func (x *ResumeQueueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[21]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +2023,7 @@ func (x *ResumeQueueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeQueueResponse.ProtoReflect.Descriptor instead.
 func (*ResumeQueueResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{21}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResumeQueueResponse) GetQueue() *Queue {
@@ -1803,7 +2048,7 @@ type KickMessagesRequest struct {
 
 func (x *KickMessagesRequest) Reset() {
 	*x = KickMessagesRequest{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[22]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +2060,7 @@ func (x *KickMessagesRequest) String() string {
 func (*KickMessagesRequest) ProtoMessage() {}
 
 func (x *KickMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[22]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2073,7 @@ func (x *KickMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickMessagesRequest.ProtoReflect.Descriptor instead.
 func (*KickMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{22}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *KickMessagesRequest) GetName() string {
@@ -1877,7 +2122,7 @@ type KickMessagesResponse struct {
 
 func (x *KickMessagesResponse) Reset() {
 	*x = KickMessagesResponse{}
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[23]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +2134,7 @@ func (x *KickMessagesResponse) String() string {
 func (*KickMessagesResponse) ProtoMessage() {}
 
 func (x *KickMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[23]
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2147,7 @@ func (x *KickMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickMessagesResponse.ProtoReflect.Descriptor instead.
 func (*KickMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{23}
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *KickMessagesResponse) GetMessages() uint64 {
@@ -1919,11 +2164,623 @@ func (x *KickMessagesResponse) GetCursor() string {
 	return ""
 }
 
+type MoveMessagesRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Source      string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Destination string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	// Unset states: ready, delayed and buried. Messages that are leased can be named too: their receipts are stale then.
+	Filter *Filter `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// How many at most in this call. 0: all.
+	Limit uint64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Count only.
+	DryRun bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Where an earlier call with a limit stopped.
+	Cursor        string `protobuf:"bytes,6,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveMessagesRequest) Reset() {
+	*x = MoveMessagesRequest{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveMessagesRequest) ProtoMessage() {}
+
+func (x *MoveMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveMessagesRequest.ProtoReflect.Descriptor instead.
+func (*MoveMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *MoveMessagesRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *MoveMessagesRequest) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *MoveMessagesRequest) GetFilter() *Filter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *MoveMessagesRequest) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *MoveMessagesRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *MoveMessagesRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type MoveMessagesResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Messages uint64                 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
+	// Continue here. Unset when done.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveMessagesResponse) Reset() {
+	*x = MoveMessagesResponse{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveMessagesResponse) ProtoMessage() {}
+
+func (x *MoveMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveMessagesResponse.ProtoReflect.Descriptor instead.
+func (*MoveMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *MoveMessagesResponse) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *MoveMessagesResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type RedriveMessagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Unset states: ready, delayed and buried. Only dead letters are meant.
+	Filter *Filter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	// How many at most in this call. 0: all.
+	Limit uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Count only.
+	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveMessagesRequest) Reset() {
+	*x = RedriveMessagesRequest{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveMessagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveMessagesRequest) ProtoMessage() {}
+
+func (x *RedriveMessagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveMessagesRequest.ProtoReflect.Descriptor instead.
+func (*RedriveMessagesRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *RedriveMessagesRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RedriveMessagesRequest) GetFilter() *Filter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *RedriveMessagesRequest) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *RedriveMessagesRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type RedriveMessagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By the queues they came from.
+	Redriven      []*Redriven `protobuf:"bytes,1,rep,name=redriven,proto3" json:"redriven,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveMessagesResponse) Reset() {
+	*x = RedriveMessagesResponse{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveMessagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveMessagesResponse) ProtoMessage() {}
+
+func (x *RedriveMessagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveMessagesResponse.ProtoReflect.Descriptor instead.
+func (*RedriveMessagesResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *RedriveMessagesResponse) GetRedriven() []*Redriven {
+	if x != nil {
+		return x.Redriven
+	}
+	return nil
+}
+
+// Redriven is what went back to one queue.
+type Redriven struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Queue    string                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	Messages uint64                 `protobuf:"varint,2,opt,name=messages,proto3" json:"messages,omitempty"`
+	// Why the rest stayed where it is. Unset: nothing is left.
+	Error         *Error `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redriven) Reset() {
+	*x = Redriven{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redriven) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redriven) ProtoMessage() {}
+
+func (x *Redriven) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redriven.ProtoReflect.Descriptor instead.
+func (*Redriven) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Redriven) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *Redriven) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *Redriven) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+type BindQueueRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Bind          *Bind                  `protobuf:"bytes,2,opt,name=bind,proto3" json:"bind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BindQueueRequest) Reset() {
+	*x = BindQueueRequest{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BindQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BindQueueRequest) ProtoMessage() {}
+
+func (x *BindQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BindQueueRequest.ProtoReflect.Descriptor instead.
+func (*BindQueueRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *BindQueueRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *BindQueueRequest) GetBind() *Bind {
+	if x != nil {
+		return x.Bind
+	}
+	return nil
+}
+
+type BindQueueResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source.
+	Queue         *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BindQueueResponse) Reset() {
+	*x = BindQueueResponse{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BindQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BindQueueResponse) ProtoMessage() {}
+
+func (x *BindQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BindQueueResponse.ProtoReflect.Descriptor instead.
+func (*BindQueueResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *BindQueueResponse) GetQueue() *Queue {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+type UnbindQueueRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Destination   string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnbindQueueRequest) Reset() {
+	*x = UnbindQueueRequest{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnbindQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnbindQueueRequest) ProtoMessage() {}
+
+func (x *UnbindQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnbindQueueRequest.ProtoReflect.Descriptor instead.
+func (*UnbindQueueRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *UnbindQueueRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *UnbindQueueRequest) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+type UnbindQueueResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source.
+	Queue         *Queue `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnbindQueueResponse) Reset() {
+	*x = UnbindQueueResponse{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnbindQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnbindQueueResponse) ProtoMessage() {}
+
+func (x *UnbindQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnbindQueueResponse.ProtoReflect.Descriptor instead.
+func (*UnbindQueueResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *UnbindQueueResponse) GetQueue() *Queue {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+type OpenTemporaryQueueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Limits, lease and mode. Durability must be unset or MEMORY, the kernel queue mode unset or NONE. Unset mode: 0622.
+	Settings      *QueueSettings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenTemporaryQueueRequest) Reset() {
+	*x = OpenTemporaryQueueRequest{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenTemporaryQueueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenTemporaryQueueRequest) ProtoMessage() {}
+
+func (x *OpenTemporaryQueueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenTemporaryQueueRequest.ProtoReflect.Descriptor instead.
+func (*OpenTemporaryQueueRequest) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *OpenTemporaryQueueRequest) GetSettings() *QueueSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+type OpenTemporaryQueueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queue         *Queue                 `protobuf:"bytes,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenTemporaryQueueResponse) Reset() {
+	*x = OpenTemporaryQueueResponse{}
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenTemporaryQueueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenTemporaryQueueResponse) ProtoMessage() {}
+
+func (x *OpenTemporaryQueueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ipcd_v1_queue_admin_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenTemporaryQueueResponse.ProtoReflect.Descriptor instead.
+func (*OpenTemporaryQueueResponse) Descriptor() ([]byte, []int) {
+	return file_ipcd_v1_queue_admin_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *OpenTemporaryQueueResponse) GetQueue() *Queue {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
 var File_ipcd_v1_queue_admin_service_proto protoreflect.FileDescriptor
 
 const file_ipcd_v1_queue_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"!ipcd/v1/queue_admin_service.proto\x12\aipcd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ipcd/v1/message.proto\"\xfd\a\n" +
+	"!ipcd/v1/queue_admin_service.proto\x12\aipcd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15ipcd/v1/message.proto\"\x8a\x01\n" +
+	"\x04Bind\x12 \n" +
+	"\vdestination\x18\x01 \x01(\tR\vdestination\x12-\n" +
+	"\bselector\x18\x02 \x01(\v2\x11.ipcd.v1.SelectorR\bselector\x121\n" +
+	"\boverflow\x18\x03 \x01(\x0e2\x15.ipcd.v1.BindOverflowR\boverflow\"\x90\x01\n" +
+	"\n" +
+	"BindStatus\x12 \n" +
+	"\vdestination\x18\x01 \x01(\tR\vdestination\x12!\n" +
+	"\fcopied_total\x18\x02 \x01(\x04R\vcopiedTotal\x12#\n" +
+	"\rskipped_total\x18\x03 \x01(\x04R\fskippedTotal\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"\xa2\b\n" +
 	"\rQueueSettings\x12&\n" +
 	"\fmax_messages\x18\x01 \x01(\x04H\x00R\vmaxMessages\x88\x01\x01\x12 \n" +
 	"\tmax_bytes\x18\x02 \x01(\x04H\x01R\bmaxBytes\x88\x01\x01\x12-\n" +
@@ -1945,7 +2802,8 @@ const file_ipcd_v1_queue_admin_service_proto_rawDesc = "" +
 	"\x06mqueue\x18\x0e \x01(\v2\x14.ipcd.v1.KernelQueueR\x06mqueue\x12\x17\n" +
 	"\x04mode\x18\x0f \x01(\rH\aR\x04mode\x88\x01\x01\x12 \n" +
 	"\towner_uid\x18\x10 \x01(\rH\bR\bownerUid\x88\x01\x01\x12 \n" +
-	"\tgroup_gid\x18\x11 \x01(\rH\tR\bgroupGid\x88\x01\x01\x1a<\n" +
+	"\tgroup_gid\x18\x11 \x01(\rH\tR\bgroupGid\x88\x01\x01\x12#\n" +
+	"\x05binds\x18\x12 \x03(\v2\r.ipcd.v1.BindR\x05binds\x1a<\n" +
 	"\x0eTypeNamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\x0f\n" +
@@ -1986,7 +2844,7 @@ const file_ipcd_v1_queue_admin_service_proto_rawDesc = "" +
 	"\towner_uid\x18\n" +
 	" \x01(\rR\bownerUid\x12\x1b\n" +
 	"\tgroup_gid\x18\v \x01(\rR\bgroupGid\x12\x12\n" +
-	"\x04mode\x18\f \x01(\rR\x04mode\"\xa0\x02\n" +
+	"\x04mode\x18\f \x01(\rR\x04mode\"\x90\x03\n" +
 	"\x05Queue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x122\n" +
@@ -1995,7 +2853,11 @@ const file_ipcd_v1_queue_admin_service_proto_rawDesc = "" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12)\n" +
 	"\x05stats\x18\x06 \x01(\v2\x13.ipcd.v1.QueueStatsR\x05stats\x12?\n" +
-	"\rkernel_queues\x18\a \x03(\v2\x1a.ipcd.v1.KernelQueueStatusR\fkernelQueues\"\xe4\x06\n" +
+	"\rkernel_queues\x18\a \x03(\v2\x1a.ipcd.v1.KernelQueueStatusR\fkernelQueues\x12)\n" +
+	"\x05binds\x18\b \x03(\v2\x13.ipcd.v1.BindStatusR\x05binds\x12\x1c\n" +
+	"\ttemporary\x18\t \x01(\bR\ttemporary\x12%\n" +
+	"\x0eschema_version\x18\n" +
+	" \x01(\rR\rschemaVersion\"\x99\a\n" +
 	"\n" +
 	"QueueStats\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\x04R\x05ready\x12\x18\n" +
@@ -2024,7 +2886,10 @@ const file_ipcd_v1_queue_admin_service_proto_rawDesc = "" +
 	"\fpurged_total\x18\x15 \x01(\x04R\vpurgedTotal\x12)\n" +
 	"\x10duplicates_total\x18\x16 \x01(\x04R\x0fduplicatesTotal\x12!\n" +
 	"\fpeeked_total\x18\x17 \x01(\x04R\vpeekedTotal\x12\x1b\n" +
-	"\tdedup_ids\x18\x18 \x01(\x04R\bdedupIds\"z\n" +
+	"\tdedup_ids\x18\x18 \x01(\x04R\bdedupIds\x12\x1f\n" +
+	"\vmoved_total\x18\x19 \x01(\x04R\n" +
+	"movedTotal\x12\x12\n" +
+	"\x04taps\x18\x1a \x01(\rR\x04taps\"z\n" +
 	"\x12CreateQueueRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\bsettings\x18\x02 \x01(\v2\x16.ipcd.v1.QueueSettingsR\bsettings\x12\x1c\n" +
@@ -2076,7 +2941,46 @@ const file_ipcd_v1_queue_admin_service_proto_rawDesc = "" +
 	"\x06cursor\x18\x05 \x01(\tR\x06cursor\"J\n" +
 	"\x14KickMessagesResponse\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x04R\bmessages\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor*\x89\x01\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xbf\x01\n" +
+	"\x13MoveMessagesRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\x12'\n" +
+	"\x06filter\x18\x03 \x01(\v2\x0f.ipcd.v1.FilterR\x06filter\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x04R\x05limit\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12\x16\n" +
+	"\x06cursor\x18\x06 \x01(\tR\x06cursor\"J\n" +
+	"\x14MoveMessagesResponse\x12\x1a\n" +
+	"\bmessages\x18\x01 \x01(\x04R\bmessages\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\x84\x01\n" +
+	"\x16RedriveMessagesRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
+	"\x06filter\x18\x02 \x01(\v2\x0f.ipcd.v1.FilterR\x06filter\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"H\n" +
+	"\x17RedriveMessagesResponse\x12-\n" +
+	"\bredriven\x18\x01 \x03(\v2\x11.ipcd.v1.RedrivenR\bredriven\"b\n" +
+	"\bRedriven\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\tR\x05queue\x12\x1a\n" +
+	"\bmessages\x18\x02 \x01(\x04R\bmessages\x12$\n" +
+	"\x05error\x18\x03 \x01(\v2\x0e.ipcd.v1.ErrorR\x05error\"M\n" +
+	"\x10BindQueueRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12!\n" +
+	"\x04bind\x18\x02 \x01(\v2\r.ipcd.v1.BindR\x04bind\"9\n" +
+	"\x11BindQueueResponse\x12$\n" +
+	"\x05queue\x18\x01 \x01(\v2\x0e.ipcd.v1.QueueR\x05queue\"N\n" +
+	"\x12UnbindQueueRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\";\n" +
+	"\x13UnbindQueueResponse\x12$\n" +
+	"\x05queue\x18\x01 \x01(\v2\x0e.ipcd.v1.QueueR\x05queue\"O\n" +
+	"\x19OpenTemporaryQueueRequest\x122\n" +
+	"\bsettings\x18\x01 \x01(\v2\x16.ipcd.v1.QueueSettingsR\bsettings\"B\n" +
+	"\x1aOpenTemporaryQueueResponse\x12$\n" +
+	"\x05queue\x18\x01 \x01(\v2\x0e.ipcd.v1.QueueR\x05queue*_\n" +
+	"\fBindOverflow\x12\x1d\n" +
+	"\x19BIND_OVERFLOW_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14BIND_OVERFLOW_REFUSE\x10\x01\x12\x16\n" +
+	"\x12BIND_OVERFLOW_SKIP\x10\x02*\x89\x01\n" +
 	"\x0eOverflowPolicy\x12\x1f\n" +
 	"\x1bOVERFLOW_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16OVERFLOW_POLICY_REJECT\x10\x01\x12\x19\n" +
@@ -2093,7 +2997,7 @@ const file_ipcd_v1_queue_admin_service_proto_rawDesc = "" +
 	"\x14KERNEL_QUEUE_MODE_IN\x10\x02\x12\x19\n" +
 	"\x15KERNEL_QUEUE_MODE_OUT\x10\x03\x12\x1a\n" +
 	"\x16KERNEL_QUEUE_MODE_BOTH\x10\x04\x12\x1a\n" +
-	"\x16KERNEL_QUEUE_MODE_NONE\x10\x052\xa0\x05\n" +
+	"\x16KERNEL_QUEUE_MODE_NONE\x10\x052\xb2\b\n" +
 	"\x11QueueAdminService\x12H\n" +
 	"\vCreateQueue\x12\x1b.ipcd.v1.CreateQueueRequest\x1a\x1c.ipcd.v1.CreateQueueResponse\x12?\n" +
 	"\bGetQueue\x12\x18.ipcd.v1.GetQueueRequest\x1a\x19.ipcd.v1.GetQueueResponse\x12H\n" +
@@ -2106,7 +3010,12 @@ const file_ipcd_v1_queue_admin_service_proto_rawDesc = "" +
 	"\n" +
 	"PauseQueue\x12\x1a.ipcd.v1.PauseQueueRequest\x1a\x1b.ipcd.v1.PauseQueueResponse\x12H\n" +
 	"\vResumeQueue\x12\x1b.ipcd.v1.ResumeQueueRequest\x1a\x1c.ipcd.v1.ResumeQueueResponse\x12K\n" +
-	"\fKickMessages\x12\x1c.ipcd.v1.KickMessagesRequest\x1a\x1d.ipcd.v1.KickMessagesResponseB+Z)github.com/ipcd/ipcd/proto/ipcd/v1;ipcdv1b\x06proto3"
+	"\fKickMessages\x12\x1c.ipcd.v1.KickMessagesRequest\x1a\x1d.ipcd.v1.KickMessagesResponse\x12K\n" +
+	"\fMoveMessages\x12\x1c.ipcd.v1.MoveMessagesRequest\x1a\x1d.ipcd.v1.MoveMessagesResponse\x12T\n" +
+	"\x0fRedriveMessages\x12\x1f.ipcd.v1.RedriveMessagesRequest\x1a .ipcd.v1.RedriveMessagesResponse\x12B\n" +
+	"\tBindQueue\x12\x19.ipcd.v1.BindQueueRequest\x1a\x1a.ipcd.v1.BindQueueResponse\x12H\n" +
+	"\vUnbindQueue\x12\x1b.ipcd.v1.UnbindQueueRequest\x1a\x1c.ipcd.v1.UnbindQueueResponse\x12_\n" +
+	"\x12OpenTemporaryQueue\x12\".ipcd.v1.OpenTemporaryQueueRequest\x1a#.ipcd.v1.OpenTemporaryQueueResponse0\x01B+Z)github.com/ipcd/ipcd/proto/ipcd/v1;ipcdv1b\x06proto3"
 
 var (
 	file_ipcd_v1_queue_admin_service_proto_rawDescOnce sync.Once
@@ -2120,94 +3029,132 @@ func file_ipcd_v1_queue_admin_service_proto_rawDescGZIP() []byte {
 	return file_ipcd_v1_queue_admin_service_proto_rawDescData
 }
 
-var file_ipcd_v1_queue_admin_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_ipcd_v1_queue_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_ipcd_v1_queue_admin_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_ipcd_v1_queue_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_ipcd_v1_queue_admin_service_proto_goTypes = []any{
-	(OverflowPolicy)(0),           // 0: ipcd.v1.OverflowPolicy
-	(Durability)(0),               // 1: ipcd.v1.Durability
-	(KernelQueueMode)(0),          // 2: ipcd.v1.KernelQueueMode
-	(*QueueSettings)(nil),         // 3: ipcd.v1.QueueSettings
-	(*Backoff)(nil),               // 4: ipcd.v1.Backoff
-	(*KernelQueue)(nil),           // 5: ipcd.v1.KernelQueue
-	(*KernelQueueStatus)(nil),     // 6: ipcd.v1.KernelQueueStatus
-	(*Queue)(nil),                 // 7: ipcd.v1.Queue
-	(*QueueStats)(nil),            // 8: ipcd.v1.QueueStats
-	(*CreateQueueRequest)(nil),    // 9: ipcd.v1.CreateQueueRequest
-	(*CreateQueueResponse)(nil),   // 10: ipcd.v1.CreateQueueResponse
-	(*GetQueueRequest)(nil),       // 11: ipcd.v1.GetQueueRequest
-	(*GetQueueResponse)(nil),      // 12: ipcd.v1.GetQueueResponse
-	(*UpdateQueueRequest)(nil),    // 13: ipcd.v1.UpdateQueueRequest
-	(*UpdateQueueResponse)(nil),   // 14: ipcd.v1.UpdateQueueResponse
-	(*DeleteQueueRequest)(nil),    // 15: ipcd.v1.DeleteQueueRequest
-	(*DeleteQueueResponse)(nil),   // 16: ipcd.v1.DeleteQueueResponse
-	(*ListQueuesRequest)(nil),     // 17: ipcd.v1.ListQueuesRequest
-	(*ListQueuesResponse)(nil),    // 18: ipcd.v1.ListQueuesResponse
-	(*PurgeQueueRequest)(nil),     // 19: ipcd.v1.PurgeQueueRequest
-	(*PurgeQueueResponse)(nil),    // 20: ipcd.v1.PurgeQueueResponse
-	(*PauseQueueRequest)(nil),     // 21: ipcd.v1.PauseQueueRequest
-	(*PauseQueueResponse)(nil),    // 22: ipcd.v1.PauseQueueResponse
-	(*ResumeQueueRequest)(nil),    // 23: ipcd.v1.ResumeQueueRequest
-	(*ResumeQueueResponse)(nil),   // 24: ipcd.v1.ResumeQueueResponse
-	(*KickMessagesRequest)(nil),   // 25: ipcd.v1.KickMessagesRequest
-	(*KickMessagesResponse)(nil),  // 26: ipcd.v1.KickMessagesResponse
-	nil,                           // 27: ipcd.v1.QueueSettings.TypeNamesEntry
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*Selector)(nil),              // 29: ipcd.v1.Selector
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil), // 31: google.protobuf.FieldMask
-	(*Filter)(nil),                // 32: ipcd.v1.Filter
+	(BindOverflow)(0),                  // 0: ipcd.v1.BindOverflow
+	(OverflowPolicy)(0),                // 1: ipcd.v1.OverflowPolicy
+	(Durability)(0),                    // 2: ipcd.v1.Durability
+	(KernelQueueMode)(0),               // 3: ipcd.v1.KernelQueueMode
+	(*Bind)(nil),                       // 4: ipcd.v1.Bind
+	(*BindStatus)(nil),                 // 5: ipcd.v1.BindStatus
+	(*QueueSettings)(nil),              // 6: ipcd.v1.QueueSettings
+	(*Backoff)(nil),                    // 7: ipcd.v1.Backoff
+	(*KernelQueue)(nil),                // 8: ipcd.v1.KernelQueue
+	(*KernelQueueStatus)(nil),          // 9: ipcd.v1.KernelQueueStatus
+	(*Queue)(nil),                      // 10: ipcd.v1.Queue
+	(*QueueStats)(nil),                 // 11: ipcd.v1.QueueStats
+	(*CreateQueueRequest)(nil),         // 12: ipcd.v1.CreateQueueRequest
+	(*CreateQueueResponse)(nil),        // 13: ipcd.v1.CreateQueueResponse
+	(*GetQueueRequest)(nil),            // 14: ipcd.v1.GetQueueRequest
+	(*GetQueueResponse)(nil),           // 15: ipcd.v1.GetQueueResponse
+	(*UpdateQueueRequest)(nil),         // 16: ipcd.v1.UpdateQueueRequest
+	(*UpdateQueueResponse)(nil),        // 17: ipcd.v1.UpdateQueueResponse
+	(*DeleteQueueRequest)(nil),         // 18: ipcd.v1.DeleteQueueRequest
+	(*DeleteQueueResponse)(nil),        // 19: ipcd.v1.DeleteQueueResponse
+	(*ListQueuesRequest)(nil),          // 20: ipcd.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),         // 21: ipcd.v1.ListQueuesResponse
+	(*PurgeQueueRequest)(nil),          // 22: ipcd.v1.PurgeQueueRequest
+	(*PurgeQueueResponse)(nil),         // 23: ipcd.v1.PurgeQueueResponse
+	(*PauseQueueRequest)(nil),          // 24: ipcd.v1.PauseQueueRequest
+	(*PauseQueueResponse)(nil),         // 25: ipcd.v1.PauseQueueResponse
+	(*ResumeQueueRequest)(nil),         // 26: ipcd.v1.ResumeQueueRequest
+	(*ResumeQueueResponse)(nil),        // 27: ipcd.v1.ResumeQueueResponse
+	(*KickMessagesRequest)(nil),        // 28: ipcd.v1.KickMessagesRequest
+	(*KickMessagesResponse)(nil),       // 29: ipcd.v1.KickMessagesResponse
+	(*MoveMessagesRequest)(nil),        // 30: ipcd.v1.MoveMessagesRequest
+	(*MoveMessagesResponse)(nil),       // 31: ipcd.v1.MoveMessagesResponse
+	(*RedriveMessagesRequest)(nil),     // 32: ipcd.v1.RedriveMessagesRequest
+	(*RedriveMessagesResponse)(nil),    // 33: ipcd.v1.RedriveMessagesResponse
+	(*Redriven)(nil),                   // 34: ipcd.v1.Redriven
+	(*BindQueueRequest)(nil),           // 35: ipcd.v1.BindQueueRequest
+	(*BindQueueResponse)(nil),          // 36: ipcd.v1.BindQueueResponse
+	(*UnbindQueueRequest)(nil),         // 37: ipcd.v1.UnbindQueueRequest
+	(*UnbindQueueResponse)(nil),        // 38: ipcd.v1.UnbindQueueResponse
+	(*OpenTemporaryQueueRequest)(nil),  // 39: ipcd.v1.OpenTemporaryQueueRequest
+	(*OpenTemporaryQueueResponse)(nil), // 40: ipcd.v1.OpenTemporaryQueueResponse
+	nil,                                // 41: ipcd.v1.QueueSettings.TypeNamesEntry
+	(*Selector)(nil),                   // 42: ipcd.v1.Selector
+	(*durationpb.Duration)(nil),        // 43: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 44: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),      // 45: google.protobuf.FieldMask
+	(*Filter)(nil),                     // 46: ipcd.v1.Filter
+	(*Error)(nil),                      // 47: ipcd.v1.Error
 }
 var file_ipcd_v1_queue_admin_service_proto_depIdxs = []int32{
-	28, // 0: ipcd.v1.QueueSettings.lease:type_name -> google.protobuf.Duration
-	0,  // 1: ipcd.v1.QueueSettings.overflow:type_name -> ipcd.v1.OverflowPolicy
-	1,  // 2: ipcd.v1.QueueSettings.durability:type_name -> ipcd.v1.Durability
-	4,  // 3: ipcd.v1.QueueSettings.backoff:type_name -> ipcd.v1.Backoff
-	28, // 4: ipcd.v1.QueueSettings.dedup_window:type_name -> google.protobuf.Duration
-	27, // 5: ipcd.v1.QueueSettings.type_names:type_name -> ipcd.v1.QueueSettings.TypeNamesEntry
-	5,  // 6: ipcd.v1.QueueSettings.mqueue:type_name -> ipcd.v1.KernelQueue
-	28, // 7: ipcd.v1.Backoff.initial:type_name -> google.protobuf.Duration
-	28, // 8: ipcd.v1.Backoff.max:type_name -> google.protobuf.Duration
-	2,  // 9: ipcd.v1.KernelQueue.mode:type_name -> ipcd.v1.KernelQueueMode
-	29, // 10: ipcd.v1.KernelQueue.out_selector:type_name -> ipcd.v1.Selector
-	3,  // 11: ipcd.v1.Queue.settings:type_name -> ipcd.v1.QueueSettings
-	30, // 12: ipcd.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 13: ipcd.v1.Queue.stats:type_name -> ipcd.v1.QueueStats
-	6,  // 14: ipcd.v1.Queue.kernel_queues:type_name -> ipcd.v1.KernelQueueStatus
-	28, // 15: ipcd.v1.QueueStats.oldest_age:type_name -> google.protobuf.Duration
-	3,  // 16: ipcd.v1.CreateQueueRequest.settings:type_name -> ipcd.v1.QueueSettings
-	7,  // 17: ipcd.v1.CreateQueueResponse.queue:type_name -> ipcd.v1.Queue
-	7,  // 18: ipcd.v1.GetQueueResponse.queue:type_name -> ipcd.v1.Queue
-	3,  // 19: ipcd.v1.UpdateQueueRequest.settings:type_name -> ipcd.v1.QueueSettings
-	31, // 20: ipcd.v1.UpdateQueueRequest.update_mask:type_name -> google.protobuf.FieldMask
-	7,  // 21: ipcd.v1.UpdateQueueResponse.queue:type_name -> ipcd.v1.Queue
-	7,  // 22: ipcd.v1.ListQueuesResponse.queue:type_name -> ipcd.v1.Queue
-	32, // 23: ipcd.v1.PurgeQueueRequest.filter:type_name -> ipcd.v1.Filter
-	7,  // 24: ipcd.v1.PauseQueueResponse.queue:type_name -> ipcd.v1.Queue
-	7,  // 25: ipcd.v1.ResumeQueueResponse.queue:type_name -> ipcd.v1.Queue
-	32, // 26: ipcd.v1.KickMessagesRequest.filter:type_name -> ipcd.v1.Filter
-	9,  // 27: ipcd.v1.QueueAdminService.CreateQueue:input_type -> ipcd.v1.CreateQueueRequest
-	11, // 28: ipcd.v1.QueueAdminService.GetQueue:input_type -> ipcd.v1.GetQueueRequest
-	13, // 29: ipcd.v1.QueueAdminService.UpdateQueue:input_type -> ipcd.v1.UpdateQueueRequest
-	15, // 30: ipcd.v1.QueueAdminService.DeleteQueue:input_type -> ipcd.v1.DeleteQueueRequest
-	17, // 31: ipcd.v1.QueueAdminService.ListQueues:input_type -> ipcd.v1.ListQueuesRequest
-	19, // 32: ipcd.v1.QueueAdminService.PurgeQueue:input_type -> ipcd.v1.PurgeQueueRequest
-	21, // 33: ipcd.v1.QueueAdminService.PauseQueue:input_type -> ipcd.v1.PauseQueueRequest
-	23, // 34: ipcd.v1.QueueAdminService.ResumeQueue:input_type -> ipcd.v1.ResumeQueueRequest
-	25, // 35: ipcd.v1.QueueAdminService.KickMessages:input_type -> ipcd.v1.KickMessagesRequest
-	10, // 36: ipcd.v1.QueueAdminService.CreateQueue:output_type -> ipcd.v1.CreateQueueResponse
-	12, // 37: ipcd.v1.QueueAdminService.GetQueue:output_type -> ipcd.v1.GetQueueResponse
-	14, // 38: ipcd.v1.QueueAdminService.UpdateQueue:output_type -> ipcd.v1.UpdateQueueResponse
-	16, // 39: ipcd.v1.QueueAdminService.DeleteQueue:output_type -> ipcd.v1.DeleteQueueResponse
-	18, // 40: ipcd.v1.QueueAdminService.ListQueues:output_type -> ipcd.v1.ListQueuesResponse
-	20, // 41: ipcd.v1.QueueAdminService.PurgeQueue:output_type -> ipcd.v1.PurgeQueueResponse
-	22, // 42: ipcd.v1.QueueAdminService.PauseQueue:output_type -> ipcd.v1.PauseQueueResponse
-	24, // 43: ipcd.v1.QueueAdminService.ResumeQueue:output_type -> ipcd.v1.ResumeQueueResponse
-	26, // 44: ipcd.v1.QueueAdminService.KickMessages:output_type -> ipcd.v1.KickMessagesResponse
-	36, // [36:45] is the sub-list for method output_type
-	27, // [27:36] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	42, // 0: ipcd.v1.Bind.selector:type_name -> ipcd.v1.Selector
+	0,  // 1: ipcd.v1.Bind.overflow:type_name -> ipcd.v1.BindOverflow
+	43, // 2: ipcd.v1.QueueSettings.lease:type_name -> google.protobuf.Duration
+	1,  // 3: ipcd.v1.QueueSettings.overflow:type_name -> ipcd.v1.OverflowPolicy
+	2,  // 4: ipcd.v1.QueueSettings.durability:type_name -> ipcd.v1.Durability
+	7,  // 5: ipcd.v1.QueueSettings.backoff:type_name -> ipcd.v1.Backoff
+	43, // 6: ipcd.v1.QueueSettings.dedup_window:type_name -> google.protobuf.Duration
+	41, // 7: ipcd.v1.QueueSettings.type_names:type_name -> ipcd.v1.QueueSettings.TypeNamesEntry
+	8,  // 8: ipcd.v1.QueueSettings.mqueue:type_name -> ipcd.v1.KernelQueue
+	4,  // 9: ipcd.v1.QueueSettings.binds:type_name -> ipcd.v1.Bind
+	43, // 10: ipcd.v1.Backoff.initial:type_name -> google.protobuf.Duration
+	43, // 11: ipcd.v1.Backoff.max:type_name -> google.protobuf.Duration
+	3,  // 12: ipcd.v1.KernelQueue.mode:type_name -> ipcd.v1.KernelQueueMode
+	42, // 13: ipcd.v1.KernelQueue.out_selector:type_name -> ipcd.v1.Selector
+	6,  // 14: ipcd.v1.Queue.settings:type_name -> ipcd.v1.QueueSettings
+	44, // 15: ipcd.v1.Queue.create_time:type_name -> google.protobuf.Timestamp
+	11, // 16: ipcd.v1.Queue.stats:type_name -> ipcd.v1.QueueStats
+	9,  // 17: ipcd.v1.Queue.kernel_queues:type_name -> ipcd.v1.KernelQueueStatus
+	5,  // 18: ipcd.v1.Queue.binds:type_name -> ipcd.v1.BindStatus
+	43, // 19: ipcd.v1.QueueStats.oldest_age:type_name -> google.protobuf.Duration
+	6,  // 20: ipcd.v1.CreateQueueRequest.settings:type_name -> ipcd.v1.QueueSettings
+	10, // 21: ipcd.v1.CreateQueueResponse.queue:type_name -> ipcd.v1.Queue
+	10, // 22: ipcd.v1.GetQueueResponse.queue:type_name -> ipcd.v1.Queue
+	6,  // 23: ipcd.v1.UpdateQueueRequest.settings:type_name -> ipcd.v1.QueueSettings
+	45, // 24: ipcd.v1.UpdateQueueRequest.update_mask:type_name -> google.protobuf.FieldMask
+	10, // 25: ipcd.v1.UpdateQueueResponse.queue:type_name -> ipcd.v1.Queue
+	10, // 26: ipcd.v1.ListQueuesResponse.queue:type_name -> ipcd.v1.Queue
+	46, // 27: ipcd.v1.PurgeQueueRequest.filter:type_name -> ipcd.v1.Filter
+	10, // 28: ipcd.v1.PauseQueueResponse.queue:type_name -> ipcd.v1.Queue
+	10, // 29: ipcd.v1.ResumeQueueResponse.queue:type_name -> ipcd.v1.Queue
+	46, // 30: ipcd.v1.KickMessagesRequest.filter:type_name -> ipcd.v1.Filter
+	46, // 31: ipcd.v1.MoveMessagesRequest.filter:type_name -> ipcd.v1.Filter
+	46, // 32: ipcd.v1.RedriveMessagesRequest.filter:type_name -> ipcd.v1.Filter
+	34, // 33: ipcd.v1.RedriveMessagesResponse.redriven:type_name -> ipcd.v1.Redriven
+	47, // 34: ipcd.v1.Redriven.error:type_name -> ipcd.v1.Error
+	4,  // 35: ipcd.v1.BindQueueRequest.bind:type_name -> ipcd.v1.Bind
+	10, // 36: ipcd.v1.BindQueueResponse.queue:type_name -> ipcd.v1.Queue
+	10, // 37: ipcd.v1.UnbindQueueResponse.queue:type_name -> ipcd.v1.Queue
+	6,  // 38: ipcd.v1.OpenTemporaryQueueRequest.settings:type_name -> ipcd.v1.QueueSettings
+	10, // 39: ipcd.v1.OpenTemporaryQueueResponse.queue:type_name -> ipcd.v1.Queue
+	12, // 40: ipcd.v1.QueueAdminService.CreateQueue:input_type -> ipcd.v1.CreateQueueRequest
+	14, // 41: ipcd.v1.QueueAdminService.GetQueue:input_type -> ipcd.v1.GetQueueRequest
+	16, // 42: ipcd.v1.QueueAdminService.UpdateQueue:input_type -> ipcd.v1.UpdateQueueRequest
+	18, // 43: ipcd.v1.QueueAdminService.DeleteQueue:input_type -> ipcd.v1.DeleteQueueRequest
+	20, // 44: ipcd.v1.QueueAdminService.ListQueues:input_type -> ipcd.v1.ListQueuesRequest
+	22, // 45: ipcd.v1.QueueAdminService.PurgeQueue:input_type -> ipcd.v1.PurgeQueueRequest
+	24, // 46: ipcd.v1.QueueAdminService.PauseQueue:input_type -> ipcd.v1.PauseQueueRequest
+	26, // 47: ipcd.v1.QueueAdminService.ResumeQueue:input_type -> ipcd.v1.ResumeQueueRequest
+	28, // 48: ipcd.v1.QueueAdminService.KickMessages:input_type -> ipcd.v1.KickMessagesRequest
+	30, // 49: ipcd.v1.QueueAdminService.MoveMessages:input_type -> ipcd.v1.MoveMessagesRequest
+	32, // 50: ipcd.v1.QueueAdminService.RedriveMessages:input_type -> ipcd.v1.RedriveMessagesRequest
+	35, // 51: ipcd.v1.QueueAdminService.BindQueue:input_type -> ipcd.v1.BindQueueRequest
+	37, // 52: ipcd.v1.QueueAdminService.UnbindQueue:input_type -> ipcd.v1.UnbindQueueRequest
+	39, // 53: ipcd.v1.QueueAdminService.OpenTemporaryQueue:input_type -> ipcd.v1.OpenTemporaryQueueRequest
+	13, // 54: ipcd.v1.QueueAdminService.CreateQueue:output_type -> ipcd.v1.CreateQueueResponse
+	15, // 55: ipcd.v1.QueueAdminService.GetQueue:output_type -> ipcd.v1.GetQueueResponse
+	17, // 56: ipcd.v1.QueueAdminService.UpdateQueue:output_type -> ipcd.v1.UpdateQueueResponse
+	19, // 57: ipcd.v1.QueueAdminService.DeleteQueue:output_type -> ipcd.v1.DeleteQueueResponse
+	21, // 58: ipcd.v1.QueueAdminService.ListQueues:output_type -> ipcd.v1.ListQueuesResponse
+	23, // 59: ipcd.v1.QueueAdminService.PurgeQueue:output_type -> ipcd.v1.PurgeQueueResponse
+	25, // 60: ipcd.v1.QueueAdminService.PauseQueue:output_type -> ipcd.v1.PauseQueueResponse
+	27, // 61: ipcd.v1.QueueAdminService.ResumeQueue:output_type -> ipcd.v1.ResumeQueueResponse
+	29, // 62: ipcd.v1.QueueAdminService.KickMessages:output_type -> ipcd.v1.KickMessagesResponse
+	31, // 63: ipcd.v1.QueueAdminService.MoveMessages:output_type -> ipcd.v1.MoveMessagesResponse
+	33, // 64: ipcd.v1.QueueAdminService.RedriveMessages:output_type -> ipcd.v1.RedriveMessagesResponse
+	36, // 65: ipcd.v1.QueueAdminService.BindQueue:output_type -> ipcd.v1.BindQueueResponse
+	38, // 66: ipcd.v1.QueueAdminService.UnbindQueue:output_type -> ipcd.v1.UnbindQueueResponse
+	40, // 67: ipcd.v1.QueueAdminService.OpenTemporaryQueue:output_type -> ipcd.v1.OpenTemporaryQueueResponse
+	54, // [54:68] is the sub-list for method output_type
+	40, // [40:54] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_ipcd_v1_queue_admin_service_proto_init() }
@@ -2216,14 +3163,14 @@ func file_ipcd_v1_queue_admin_service_proto_init() {
 		return
 	}
 	file_ipcd_v1_message_proto_init()
-	file_ipcd_v1_queue_admin_service_proto_msgTypes[0].OneofWrappers = []any{}
+	file_ipcd_v1_queue_admin_service_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ipcd_v1_queue_admin_service_proto_rawDesc), len(file_ipcd_v1_queue_admin_service_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   25,
+			NumEnums:      4,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,15 +19,20 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	QueueAdminService_CreateQueue_FullMethodName  = "/ipcd.v1.QueueAdminService/CreateQueue"
-	QueueAdminService_GetQueue_FullMethodName     = "/ipcd.v1.QueueAdminService/GetQueue"
-	QueueAdminService_UpdateQueue_FullMethodName  = "/ipcd.v1.QueueAdminService/UpdateQueue"
-	QueueAdminService_DeleteQueue_FullMethodName  = "/ipcd.v1.QueueAdminService/DeleteQueue"
-	QueueAdminService_ListQueues_FullMethodName   = "/ipcd.v1.QueueAdminService/ListQueues"
-	QueueAdminService_PurgeQueue_FullMethodName   = "/ipcd.v1.QueueAdminService/PurgeQueue"
-	QueueAdminService_PauseQueue_FullMethodName   = "/ipcd.v1.QueueAdminService/PauseQueue"
-	QueueAdminService_ResumeQueue_FullMethodName  = "/ipcd.v1.QueueAdminService/ResumeQueue"
-	QueueAdminService_KickMessages_FullMethodName = "/ipcd.v1.QueueAdminService/KickMessages"
+	QueueAdminService_CreateQueue_FullMethodName        = "/ipcd.v1.QueueAdminService/CreateQueue"
+	QueueAdminService_GetQueue_FullMethodName           = "/ipcd.v1.QueueAdminService/GetQueue"
+	QueueAdminService_UpdateQueue_FullMethodName        = "/ipcd.v1.QueueAdminService/UpdateQueue"
+	QueueAdminService_DeleteQueue_FullMethodName        = "/ipcd.v1.QueueAdminService/DeleteQueue"
+	QueueAdminService_ListQueues_FullMethodName         = "/ipcd.v1.QueueAdminService/ListQueues"
+	QueueAdminService_PurgeQueue_FullMethodName         = "/ipcd.v1.QueueAdminService/PurgeQueue"
+	QueueAdminService_PauseQueue_FullMethodName         = "/ipcd.v1.QueueAdminService/PauseQueue"
+	QueueAdminService_ResumeQueue_FullMethodName        = "/ipcd.v1.QueueAdminService/ResumeQueue"
+	QueueAdminService_KickMessages_FullMethodName       = "/ipcd.v1.QueueAdminService/KickMessages"
+	QueueAdminService_MoveMessages_FullMethodName       = "/ipcd.v1.QueueAdminService/MoveMessages"
+	QueueAdminService_RedriveMessages_FullMethodName    = "/ipcd.v1.QueueAdminService/RedriveMessages"
+	QueueAdminService_BindQueue_FullMethodName          = "/ipcd.v1.QueueAdminService/BindQueue"
+	QueueAdminService_UnbindQueue_FullMethodName        = "/ipcd.v1.QueueAdminService/UnbindQueue"
+	QueueAdminService_OpenTemporaryQueue_FullMethodName = "/ipcd.v1.QueueAdminService/OpenTemporaryQueue"
 )
 
 // QueueAdminServiceClient is the client API for QueueAdminService service.
@@ -50,6 +55,18 @@ type QueueAdminServiceClient interface {
 	ResumeQueue(ctx context.Context, in *ResumeQueueRequest, opts ...grpc.CallOption) (*ResumeQueueResponse, error)
 	// KickMessages returns buried messages to ready.
 	KickMessages(ctx context.Context, in *KickMessagesRequest, opts ...grpc.CallOption) (*KickMessagesResponse, error)
+	// MoveMessages moves messages to another queue, in atomic steps: each is always in exactly one of the two. It gets a new
+	// sequence there, after those before it, and keeps its time of send, delay and TTL. Attempts start anew, and dedup ids are not
+	// remembered.
+	MoveMessages(ctx context.Context, in *MoveMessagesRequest, opts ...grpc.CallOption) (*MoveMessagesResponse, error)
+	// RedriveMessages moves dead letters back, each to the queue it came from.
+	RedriveMessages(ctx context.Context, in *RedriveMessagesRequest, opts ...grpc.CallOption) (*RedriveMessagesResponse, error)
+	// BindQueue lets a queue hand on a copy of what is sent to it. A bind that is there is changed.
+	BindQueue(ctx context.Context, in *BindQueueRequest, opts ...grpc.CallOption) (*BindQueueResponse, error)
+	UnbindQueue(ctx context.Context, in *UnbindQueueRequest, opts ...grpc.CallOption) (*UnbindQueueResponse, error)
+	// OpenTemporaryQueue makes a queue with a name that cannot be guessed, which lives as long as this call. It is kept in memory
+	// and, unless the settings say otherwise, everybody who knows the name may send to it. The one response tells the name.
+	OpenTemporaryQueue(ctx context.Context, in *OpenTemporaryQueueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OpenTemporaryQueueResponse], error)
 }
 
 type queueAdminServiceClient struct {
@@ -159,6 +176,65 @@ func (c *queueAdminServiceClient) KickMessages(ctx context.Context, in *KickMess
 	return out, nil
 }
 
+func (c *queueAdminServiceClient) MoveMessages(ctx context.Context, in *MoveMessagesRequest, opts ...grpc.CallOption) (*MoveMessagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MoveMessagesResponse)
+	err := c.cc.Invoke(ctx, QueueAdminService_MoveMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queueAdminServiceClient) RedriveMessages(ctx context.Context, in *RedriveMessagesRequest, opts ...grpc.CallOption) (*RedriveMessagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RedriveMessagesResponse)
+	err := c.cc.Invoke(ctx, QueueAdminService_RedriveMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queueAdminServiceClient) BindQueue(ctx context.Context, in *BindQueueRequest, opts ...grpc.CallOption) (*BindQueueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BindQueueResponse)
+	err := c.cc.Invoke(ctx, QueueAdminService_BindQueue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queueAdminServiceClient) UnbindQueue(ctx context.Context, in *UnbindQueueRequest, opts ...grpc.CallOption) (*UnbindQueueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnbindQueueResponse)
+	err := c.cc.Invoke(ctx, QueueAdminService_UnbindQueue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queueAdminServiceClient) OpenTemporaryQueue(ctx context.Context, in *OpenTemporaryQueueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OpenTemporaryQueueResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &QueueAdminService_ServiceDesc.Streams[1], QueueAdminService_OpenTemporaryQueue_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[OpenTemporaryQueueRequest, OpenTemporaryQueueResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type QueueAdminService_OpenTemporaryQueueClient = grpc.ServerStreamingClient[OpenTemporaryQueueResponse]
+
 // QueueAdminServiceServer is the server API for QueueAdminService service.
 // All implementations must embed UnimplementedQueueAdminServiceServer
 // for forward compatibility.
@@ -179,6 +255,18 @@ type QueueAdminServiceServer interface {
 	ResumeQueue(context.Context, *ResumeQueueRequest) (*ResumeQueueResponse, error)
 	// KickMessages returns buried messages to ready.
 	KickMessages(context.Context, *KickMessagesRequest) (*KickMessagesResponse, error)
+	// MoveMessages moves messages to another queue, in atomic steps: each is always in exactly one of the two. It gets a new
+	// sequence there, after those before it, and keeps its time of send, delay and TTL. Attempts start anew, and dedup ids are not
+	// remembered.
+	MoveMessages(context.Context, *MoveMessagesRequest) (*MoveMessagesResponse, error)
+	// RedriveMessages moves dead letters back, each to the queue it came from.
+	RedriveMessages(context.Context, *RedriveMessagesRequest) (*RedriveMessagesResponse, error)
+	// BindQueue lets a queue hand on a copy of what is sent to it. A bind that is there is changed.
+	BindQueue(context.Context, *BindQueueRequest) (*BindQueueResponse, error)
+	UnbindQueue(context.Context, *UnbindQueueRequest) (*UnbindQueueResponse, error)
+	// OpenTemporaryQueue makes a queue with a name that cannot be guessed, which lives as long as this call. It is kept in memory
+	// and, unless the settings say otherwise, everybody who knows the name may send to it. The one response tells the name.
+	OpenTemporaryQueue(*OpenTemporaryQueueRequest, grpc.ServerStreamingServer[OpenTemporaryQueueResponse]) error
 	mustEmbedUnimplementedQueueAdminServiceServer()
 }
 
@@ -215,6 +303,21 @@ func (UnimplementedQueueAdminServiceServer) ResumeQueue(context.Context, *Resume
 }
 func (UnimplementedQueueAdminServiceServer) KickMessages(context.Context, *KickMessagesRequest) (*KickMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method KickMessages not implemented")
+}
+func (UnimplementedQueueAdminServiceServer) MoveMessages(context.Context, *MoveMessagesRequest) (*MoveMessagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveMessages not implemented")
+}
+func (UnimplementedQueueAdminServiceServer) RedriveMessages(context.Context, *RedriveMessagesRequest) (*RedriveMessagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RedriveMessages not implemented")
+}
+func (UnimplementedQueueAdminServiceServer) BindQueue(context.Context, *BindQueueRequest) (*BindQueueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BindQueue not implemented")
+}
+func (UnimplementedQueueAdminServiceServer) UnbindQueue(context.Context, *UnbindQueueRequest) (*UnbindQueueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnbindQueue not implemented")
+}
+func (UnimplementedQueueAdminServiceServer) OpenTemporaryQueue(*OpenTemporaryQueueRequest, grpc.ServerStreamingServer[OpenTemporaryQueueResponse]) error {
+	return status.Error(codes.Unimplemented, "method OpenTemporaryQueue not implemented")
 }
 func (UnimplementedQueueAdminServiceServer) mustEmbedUnimplementedQueueAdminServiceServer() {}
 func (UnimplementedQueueAdminServiceServer) testEmbeddedByValue()                           {}
@@ -392,6 +495,89 @@ func _QueueAdminService_KickMessages_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _QueueAdminService_MoveMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveMessagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueAdminServiceServer).MoveMessages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueAdminService_MoveMessages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueAdminServiceServer).MoveMessages(ctx, req.(*MoveMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueueAdminService_RedriveMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RedriveMessagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueAdminServiceServer).RedriveMessages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueAdminService_RedriveMessages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueAdminServiceServer).RedriveMessages(ctx, req.(*RedriveMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueueAdminService_BindQueue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BindQueueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueAdminServiceServer).BindQueue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueAdminService_BindQueue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueAdminServiceServer).BindQueue(ctx, req.(*BindQueueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueueAdminService_UnbindQueue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnbindQueueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueAdminServiceServer).UnbindQueue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueAdminService_UnbindQueue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueAdminServiceServer).UnbindQueue(ctx, req.(*UnbindQueueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _QueueAdminService_OpenTemporaryQueue_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(OpenTemporaryQueueRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(QueueAdminServiceServer).OpenTemporaryQueue(m, &grpc.GenericServerStream[OpenTemporaryQueueRequest, OpenTemporaryQueueResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type QueueAdminService_OpenTemporaryQueueServer = grpc.ServerStreamingServer[OpenTemporaryQueueResponse]
+
 // QueueAdminService_ServiceDesc is the grpc.ServiceDesc for QueueAdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -431,11 +617,32 @@ var QueueAdminService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "KickMessages",
 			Handler:    _QueueAdminService_KickMessages_Handler,
 		},
+		{
+			MethodName: "MoveMessages",
+			Handler:    _QueueAdminService_MoveMessages_Handler,
+		},
+		{
+			MethodName: "RedriveMessages",
+			Handler:    _QueueAdminService_RedriveMessages_Handler,
+		},
+		{
+			MethodName: "BindQueue",
+			Handler:    _QueueAdminService_BindQueue_Handler,
+		},
+		{
+			MethodName: "UnbindQueue",
+			Handler:    _QueueAdminService_UnbindQueue_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ListQueues",
 			Handler:       _QueueAdminService_ListQueues_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "OpenTemporaryQueue",
+			Handler:       _QueueAdminService_OpenTemporaryQueue_Handler,
 			ServerStreams: true,
 		},
 	},
