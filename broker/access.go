@@ -26,9 +26,9 @@ func (b *Broker) check(id identity.Identity, s *served, want access.Right) error
 	return nil
 }
 
-// mayDeadLetter reports whether a queue's owner may send to its dead-letter queue. Of the owner no more is known than
+// ownerMaySend reports whether a queue's owner may send to another one, to which dead letters or copies of it go. Of the owner no more is known than
 // the uid: that he is in the queue's group, which may be anybody's, counts only where it is no group of admins.
-func (b *Broker) mayDeadLetter(from *queue.Settings, to *served) bool {
+func (b *Broker) ownerMaySend(from *queue.Settings, to *served) bool {
 	owner := identity.Identity{Kind: identity.Unix, UID: from.OwnerUID, GID: from.GroupGID}
 	if slices.Contains(b.access.Policy().AdminGroups, from.GroupGID) {
 		owner.GID = limits.NoID

@@ -145,6 +145,7 @@ func (b *Broker) sameQueue(id identity.Identity, s *served, edit Edit, exclusive
 	}
 	have := *s.settings.Load()
 	want := b.defaults(have.OwnerUID, have.GroupGID)
+	want.Binds = have.Binds // they are often added later, by others
 	if err := edit(&want); err != nil {
 		return Info{}, err
 	}
@@ -176,10 +177,12 @@ func (b *Broker) checkSettings(id identity.Identity, name string, s, old *queue.
 			return reason.New(reason.AccessDenied, "group_gid %d: %v is not in this group", s.GroupGID, id).On(name)
 		}
 	}
-	if old != nil && old.DeadLetter == s.DeadLetter {
-		return nil // it was checked when it was declared
+	if old == nil || old.DeadLetter != s.DeadLetter { // else it was checked when it was declared
+		if err := b.checkDeadLetters(id, name, s); err != nil {
+			return err
+		}
 	}
-	return b.checkDeadLetters(id, name, s)
+	return b.checkBinds(id, name, s, old)
 }
 
 // checkDeadLetters refuses dead-letter queues that the caller may not send to, and circles of them.
@@ -296,11 +299,7 @@ func (b *Broker) updateQueue(id identity.Identity, name string, edit Edit) (_ *s
 	}
 	s.mu.Lock()
 	now := b.now()
-	s.q.Configure(now, settings)
-	if !s.durable {
-		s.defineLocked(now)
-	}
-	s.settings.Store(&settings)
+	s.configureLocked(now, &settings)
 	s.changeOwnerLocked(&old, &settings)
 	s.endForbiddenLocked()
 	s.afterLocked(now)
@@ -333,12 +332,14 @@ func (b *Broker) deleteQueue(id identity.Identity, name string) (*served, int64,
 	if err != nil {
 		return nil, 0, err
 	}
+	b.unbindAll(name)
 	b.mu.Lock()
 	delete(b.byName, name)
 	delete(b.byID, s.id)
 	b.mu.Unlock()
 	s.mu.Lock()
 	s.deleted = true
+	b.bindsVersion.Add(1)
 	gone := s.goneLocked()
 	s.endWaitersLocked(gone)
 	for c := range s.consumers {
@@ -415,6 +416,7 @@ func (s *served) info() Info {
 		}
 	}
 	i.Stats.SendRate, i.Stats.DeliveryRate, i.Stats.AckRate = s.rates.since(sampleOf(now, &i.Stats.Stats))
+	i.Binds = s.bindStatusLocked()
 	door := s.door
 	s.mu.Unlock()
 	if door != nil {

@@ -63,6 +63,8 @@ type Broker struct {
 	dirtyMu           sync.Mutex
 	dirty, dirtySpare []*served
 
+	bindsVersion atomic.Uint64 // rises when binds change, under the lock of the queue that has them
+
 	fair *fair // who waits for whom, before any lock
 
 	// admin serialises what makes, changes and removes queues. It is taken before any other lock.

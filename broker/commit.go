@@ -157,18 +157,23 @@ func (b *Broker) Await(ctx context.Context, t Ticket) error {
 
 // admit sees to it that there is room for a send, on disk and in memory, before it is decided on.
 func (b *Broker) admit(ctx context.Context, s *served, messages int, bytes int64) error {
-	if limit := b.maxMemory; limit > 0 && b.totals.memory.Load()+bytes > limit {
-		return reason.New(reason.QuotaExceeded, "the messages of all queues take %d bytes of memory, all that they may (max_memory): receive some, or raise it",
-			b.totals.memory.Load()).Retry(fullRetry)
-	}
-	if !s.durable {
-		return nil
+	if err := b.admitMemory(bytes); err != nil || !s.durable {
+		return err
 	}
 	if most := b.maxFrame; bytes+int64(messages)*frameMessage+frameRest > most {
 		return reason.New(reason.MessageTooLarge, "%d messages of %d bytes together: they must fit a segment of the journal, which takes %d; send them in several batches, or raise segment_size",
 			messages, bytes, most)
 	}
 	return b.admitBytes(ctx, bytes+int64(messages)*frameOverhead+frameOverhead)
+}
+
+// admitMemory sees to it that so many bytes more fit into what messages may take in memory.
+func (b *Broker) admitMemory(bytes int64) error {
+	if limit := b.maxMemory; limit > 0 && b.totals.memory.Load()+bytes > limit {
+		return reason.New(reason.QuotaExceeded, "the messages of all queues take %d bytes of memory, all that they may (max_memory): receive some, or raise it",
+			b.totals.memory.Load()).Retry(fullRetry)
+	}
+	return nil
 }
 
 // frameOverhead is about what a frame or a message takes in the journal beside its bytes.

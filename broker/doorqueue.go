@@ -75,9 +75,30 @@ func doorBody(s *queue.Settings) int { return int(min(int64(s.MaxMessageSize), s
 // lane is a queue as its doors use it: a DoorQueue.
 type lane served
 
-// Reserve waits for room, in line with blocked senders.
+// Reserve waits for room, in line with blocked senders, and in the queues that must have copies.
 func (l *lane) Reserve(ctx context.Context, messages int, bytes int64) (Reservation, error) {
 	s := (*served)(l)
+	for {
+		r, err := s.reserve(ctx, messages, bytes)
+		if err != nil {
+			return nil, err
+		}
+		kept, err := r.reserveCopies()
+		if kept {
+			return r, nil
+		}
+		r.Release()
+		if err == nil {
+			err = sleep(ctx, fullRetry) // nothing tells that there is room elsewhere
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// reserve waits for room in the queue itself.
+func (s *served) reserve(ctx context.Context, messages int, bytes int64) (*reservation, error) {
 	for { // a full disk lets native senders wait
 		err := s.b.admit(ctx, s, messages, bytes)
 		if err == nil {
@@ -116,7 +137,7 @@ func (l *lane) Reserve(ctx context.Context, messages int, bytes int64) (Reservat
 	w := &waiting[*blockedSend]{value: &blockedSend{reserve: true, reserveMessages: r.messages, reserveBytes: r.bytes, done: make(chan struct{})}}
 	s.blocked.push(w)
 	s.mu.Unlock()
-	if _, err := s.awaitRoom(ctx, w, 0); err != nil {
+	if _, err := s.awaitRoom(ctx, w, &waitTimer{}); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -124,7 +145,8 @@ func (l *lane) Reserve(ctx context.Context, messages int, bytes int64) (Reservat
 
 type reservation struct {
 	s               *served
-	messages, bytes int64 // left; guarded by s.mu
+	messages, bytes int64          // left; guarded by s.mu
+	copies          []*reservation // in queues that must have copies
 }
 
 // Send stores messages in the reserved room, and waits until they are on disk.
@@ -142,6 +164,11 @@ func (r *reservation) submit(messages []queue.Message) (refused int, _ Ticket, e
 	defer s.mu.Unlock()
 	if s.deleted {
 		return len(messages), 0, s.goneLocked()
+	}
+	if len(s.q.Settings().Binds) > 0 {
+		s.mu.Unlock()
+		defer s.mu.Lock()
+		return r.submitCopied(messages)
 	}
 	now := s.b.now()
 	if _, batchErr := s.storeLocked(now, r.take(messages)); batchErr != nil {
@@ -162,12 +189,8 @@ func (r *reservation) submit(messages []queue.Message) (refused int, _ Ticket, e
 
 // take gives back the room that the messages need, for them to use at once.
 func (r *reservation) take(messages []queue.Message) queue.Batch {
-	bytes := int64(0)
-	for i := range messages {
-		bytes += int64(messages[i].Bytes())
-	}
 	count := min(int64(len(messages)), r.messages)
-	bytes = min(bytes, r.bytes)
+	bytes := min(totalBytes(messages), r.bytes)
 	r.s.q.Unreserve(count, bytes)
 	r.messages -= count
 	r.bytes -= bytes
@@ -176,6 +199,9 @@ func (r *reservation) take(messages []queue.Message) queue.Batch {
 
 // Release gives back what was not used.
 func (r *reservation) Release() {
+	for _, c := range r.copies {
+		c.Release()
+	}
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	if r.messages == 0 && r.bytes == 0 {

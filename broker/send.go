@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
@@ -20,9 +21,10 @@ const (
 // blockedSend is a sender, or a kernel door, that waits for room.
 type blockedSend struct {
 	caller identity.Identity
-	batch  queue.Batch // a sender's
-	charge int64       // bytes of its messages
-	dedup  bool        // some have dedup ids: duplicates need no room
+	batch  queue.Batch   // a sender's
+	charge int64         // bytes of its messages
+	dedup  bool          // some have dedup ids: duplicates need no room
+	turn   chan struct{} // told that it may try again itself, since copies go to other queues
 	// A door's: room to keep.
 	reserve                       bool
 	reserveMessages, reserveBytes int64
@@ -56,6 +58,9 @@ func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest
 	if err := b.admit(ctx, s, len(r.Messages), bytes); err != nil {
 		return queue.Stored{}, 0, on(s, err)
 	}
+	if len(s.settings.Load().Binds) > 0 {
+		return b.submitCopied(ctx, id, s, &r, nil, nil)
+	}
 	batch := queue.Batch{Messages: r.Messages, Producer: r.Producer, Number: r.Batch}
 	s.mu.Lock()
 	stored, w, err := s.sendLocked(id, &r, batch, bytes)
@@ -64,14 +69,22 @@ func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest
 	if err == nil {
 		b.fair.granted(id.Principal(), s.id, 0)
 	}
+	if err == errCopied { // it was bound this moment
+		return b.submitCopied(ctx, id, s, &r, nil, nil)
+	}
 	if w != nil {
-		stored, err = s.awaitRoom(ctx, w, r.Wait)
-		s.mu.Lock()
-		ticket = s.last
-		s.mu.Unlock()
+		timer := newWaitTimer(r.Wait)
+		defer timer.Stop()
+		if stored, err = s.awaitRoom(ctx, w, timer); err == errCopied {
+			return b.submitCopied(ctx, id, s, &r, w, timer)
+		}
+		ticket = s.ticket()
 	}
 	return stored, ticket, on(s, err)
 }
+
+// errCopied is of a send that has to be done together with other queues.
+var errCopied = errors.New("copies go to other queues")
 
 func totalBytes(messages []queue.Message) (total int64) {
 	for i := range messages {
@@ -88,9 +101,11 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 	if stored, ok, err := s.q.Repeat(batch.Producer, batch.Number); ok || err != nil {
 		return stored, nil, err
 	}
-	if r.Instance != "" && r.Instance != s.b.instance && !s.durable { // a durable queue remembers its producers
-		return queue.Stored{}, nil, reason.New(reason.OutcomeUnknown,
-			"the batch was first sent before the daemon was started anew: whether it was stored then is not known")
+	if err := s.knowsProducer(r.Instance); err != nil {
+		return queue.Stored{}, nil, err
+	}
+	if len(s.q.Settings().Binds) > 0 {
+		return queue.Stored{}, nil, errCopied
 	}
 	lines := s.q.Settings().Overflow == queue.Block
 	blocks := lines && r.Wait != 0
@@ -108,20 +123,40 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 	} else if err := s.q.CheckFits(batch); err != nil {
 		return queue.Stored{}, nil, err // it would never fit: it need not wait to hear that
 	} else if !blocks {
-		// Not even one that would fit may overtake those who wait: a large batch would starve.
-		return queue.Stored{}, nil, reason.New(reason.QueueFull, "%d senders wait for room already: wait too, or try again later", s.blocked.len).Retry(fullRetry)
+		return queue.Stored{}, nil, s.lineError()
 	}
-	w := &waiting[*blockedSend]{value: &blockedSend{caller: id, batch: batch, charge: bytes, done: make(chan struct{})}}
+	w, err := s.lineUpLocked(id, batch, bytes)
+	return queue.Stored{}, w, err
+}
+
+// knowsProducer is the error of a batch that was first sent to an earlier instance of the daemon, if the queue can not know
+// what became of it. A durable one remembers its producers.
+func (s *served) knowsProducer(instance string) error {
+	if instance == "" || instance == s.b.instance || s.durable {
+		return nil
+	}
+	return reason.New(reason.OutcomeUnknown, "the batch was first sent before the daemon was started anew: whether it was stored then is not known")
+}
+
+// lineError is the error of a send that does not wait while others do: not even one that would fit may overtake them, or a
+// large batch would starve.
+func (s *served) lineError() error {
+	return reason.New(reason.QueueFull, "%d senders wait for room already: wait too, or try again later", s.blocked.len).Retry(fullRetry)
+}
+
+// lineUpLocked gives a sender its place in the line of those who wait for room.
+func (s *served) lineUpLocked(id identity.Identity, batch queue.Batch, bytes int64) (*waiting[*blockedSend], error) {
+	w := &waiting[*blockedSend]{value: &blockedSend{caller: id, batch: batch, charge: bytes, done: make(chan struct{}), turn: make(chan struct{}, 1)}}
 	for i := range batch.Messages {
 		w.value.dedup = w.value.dedup || batch.Messages[i].DedupID != ""
 	}
 	if s.blocked.len >= limits.BlockedSenders || s.blockedBytes+w.value.charge > limits.BlockedBytes && s.blocked.len > 0 {
-		return queue.Stored{}, nil, reason.New(reason.QuotaExceeded, "%d senders with %d bytes wait for room already: at most %d may, with %d bytes",
+		return nil, reason.New(reason.QuotaExceeded, "%d senders with %d bytes wait for room already: at most %d may, with %d bytes",
 			s.blocked.len, s.blockedBytes, limits.BlockedSenders, limits.BlockedBytes).Retry(fullRetry)
 	}
 	s.blocked.push(w)
 	s.blockedBytes += w.value.charge
-	return queue.Stored{}, w, nil
+	return w, nil
 }
 
 // storeLocked stores a batch. Behind a deep backlog, and with much in memory, payloads stay in the journal only.
@@ -137,27 +172,52 @@ func (s *served) storeLocked(now queue.Instant, batch queue.Batch) (queue.Stored
 // spillFloor is bytes of payloads that every queue may keep in memory.
 const spillFloor = 1 << 20
 
-// awaitRoom waits in line until the batch is stored, or for too long.
-func (s *served) awaitRoom(ctx context.Context, w *waiting[*blockedSend], wait time.Duration) (queue.Stored, error) {
-	var expired <-chan time.Time
-	if wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		expired = timer.C
+// waitTimer bounds how long a sender waits. The zero one does not.
+type waitTimer struct {
+	*time.Timer
+	expired <-chan time.Time
+	wait    time.Duration
+}
+
+// newWaitTimer returns a timer for what a request says: below 0 there is no bound.
+func newWaitTimer(wait time.Duration) *waitTimer {
+	if wait <= 0 {
+		return &waitTimer{}
 	}
+	timer := time.NewTimer(wait)
+	return &waitTimer{timer, timer.C, wait}
+}
+
+// Stop ends it.
+func (t *waitTimer) Stop() {
+	if t.Timer != nil {
+		t.Timer.Stop()
+	}
+}
+
+// awaitRoom waits in line until the batch is stored, or for too long. With errCopied it is the sender's turn to try, and its
+// place is kept.
+func (s *served) awaitRoom(ctx context.Context, w *waiting[*blockedSend], timer *waitTimer) (queue.Stored, error) {
 	var err error
 	select {
 	case <-w.value.done:
 		return w.value.stored, w.value.err
-	case <-expired:
-		err = reason.New(reason.TimedOut, "the queue had no room for %v", wait)
+	case <-w.value.turn:
+		return queue.Stored{}, errCopied
+	case <-timer.expired:
+		err = reason.New(reason.TimedOut, "the queue had no room for %v", timer.wait)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
+	return s.leaveLine(w, err)
+}
+
+// leaveLine gives a place in line up, with an error, unless the batch was stored in the last moment.
+func (s *served) leaveLine(w *waiting[*blockedSend], err error) (queue.Stored, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case <-w.value.done: // in the last moment
+	case <-w.value.done:
 		return w.value.stored, w.value.err
 	default:
 	}
@@ -185,6 +245,13 @@ func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
 			continue
 		}
 		if s.stillFullLocked(v) {
+			break
+		}
+		if len(s.q.Settings().Binds) > 0 { // locks of other queues are needed
+			select {
+			case v.turn <- struct{}{}:
+			default:
+			}
 			break
 		}
 		if s.durable && !s.b.journal.Room(v.charge+int64(len(v.batch.Messages)+1)*frameOverhead) {

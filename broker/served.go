@@ -37,6 +37,8 @@ type served struct {
 	blockedBytes int64
 	arrived      chan struct{} // closed when something becomes visible; nil: nobody waits
 
+	bounds map[string]*bound // how binds fare, by destination
+
 	door      Door
 	doorHeld  int           // messages leased to the door
 	doorHold  int           // above 0 the door gets nothing
@@ -253,7 +255,7 @@ func (s *served) lockWithDead() *served {
 			second.mu.Lock()
 		}
 		if s.q.Settings().DeadLetter == name {
-			if dead != nil && (dead.deleted || dead.damaged.Load() != nil || s.durable && !dead.durable || !s.b.mayDeadLetter(s.q.Settings(), dead)) {
+			if dead != nil && (dead.deleted || dead.damaged.Load() != nil || s.durable && !dead.durable || !s.b.ownerMaySend(s.q.Settings(), dead)) {
 				dead.mu.Unlock()
 				dead = nil
 			}

@@ -1,9 +1,7 @@
 package broker
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
@@ -38,67 +36,50 @@ func (r *TransactRequest) work() time.Duration {
 	return work
 }
 
-// part is what a transaction does with one queue.
-type part struct {
-	s     *served
-	sends []int // places in the request
-	acks  []int
-	batch queue.Batch
-	// What the acks free.
-	freedMessages, freedBytes int64
-	stored                    queue.Stored
-}
-
 // Transact does all of it or nothing. It never waits for room. Stored has an element for each of the sends.
 // An error says by its Queue, and its Index, what was in the way: the index counts sends and then acks.
 func (b *Broker) Transact(ctx context.Context, id identity.Identity, r TransactRequest) ([]queue.Stored, error) {
-	parts, err := b.planInTurn(ctx, id, &r)
+	f, err := b.planInTurn(ctx, id, &r)
 	if err != nil {
 		return nil, err
-	}
-	total, count := int64(0), len(r.Acks)
-	for _, p := range parts {
-		total += totalBytes(p.batch.Messages)
-		count += len(p.batch.Messages)
 	}
 	if err := b.checkSettlements(len(r.Acks)); err != nil {
 		return nil, err
 	}
-	if len(r.Sends) > 0 {
-		if err := b.admit(ctx, parts[0].s, count, total); err != nil {
+	for {
+		if len(r.Sends) > 0 {
+			if err := f.admit(ctx, len(r.Acks)); err != nil {
+				return nil, err
+			}
+		}
+		f.lock()
+		if f.current() {
+			break
+		}
+		f.unlock()
+		if f, err = b.plan(id, &r); err != nil {
 			return nil, err
 		}
 	}
-	for i, p := range parts {
-		p.s.mu.Lock()
-		if i > 0 {
-			p.s.joined = parts[0].s // all records are one frame
-		}
-	}
-	stored, err := b.transactLocked(parts, &r)
-	var ticket Ticket
-	for _, p := range parts {
-		ticket = max(ticket, p.s.last)
-	}
-	for _, p := range slices.Backward(parts) {
-		p.s.joined = nil
-		p.s.mu.Unlock()
-	}
+	stored, err := b.transactLocked(f, &r)
+	ticket := f.unlock()
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range parts[:min(len(parts), fairQueues)] {
+	for _, p := range f.parts[:min(len(f.parts), fairQueues)] {
 		b.fair.granted(id.Principal(), p.s.id, 0)
 	}
 	return stored, b.Await(ctx, ticket)
 }
 
 // planInTurn is plan that then waits for the transaction's turn.
-func (b *Broker) planInTurn(ctx context.Context, id identity.Identity, r *TransactRequest) ([]*part, error) {
-	parts, err := b.plan(id, r)
-	queues := make([]uint64, len(parts))
-	for i, p := range parts {
-		queues[i] = p.s.id
+func (b *Broker) planInTurn(ctx context.Context, id identity.Identity, r *TransactRequest) (*flow, error) {
+	f, err := b.plan(id, r)
+	var queues []uint64
+	if err == nil {
+		for _, p := range f.parts {
+			queues = append(queues, p.s.id)
+		}
 	}
 	held, turnErr := b.fair.enter(ctx, id.Principal(), r.work(), queues...)
 	switch {
@@ -107,11 +88,11 @@ func (b *Broker) planInTurn(ctx context.Context, id identity.Identity, r *Transa
 	case err == nil && held:
 		return b.plan(id, r) // queues may be deleted, and access withdrawn
 	}
-	return parts, err
+	return f, err
 }
 
 // plan sorts a transaction by queue, in the order of their ids.
-func (b *Broker) plan(id identity.Identity, r *TransactRequest) ([]*part, error) {
+func (b *Broker) plan(id identity.Identity, r *TransactRequest) (*flow, error) {
 	messages := 0
 	bytes := int64(0)
 	for i := range r.Sends {
@@ -128,6 +109,7 @@ func (b *Broker) plan(id identity.Identity, r *TransactRequest) ([]*part, error)
 	case len(r.Acks) > limits.SettlementsPerFrame:
 		return nil, reason.Invalid("receipts", "a transaction of %d acks: it may have %d", len(r.Acks), limits.SettlementsPerFrame)
 	}
+	f := newFlow(b, false)
 	byID := map[uint64]*part{}
 	join := func(s *served) *part {
 		p := byID[s.id]
@@ -145,9 +127,7 @@ func (b *Broker) plan(id identity.Identity, r *TransactRequest) ([]*part, error)
 		if len(r.Sends[i].Messages) == 0 {
 			return nil, at(reason.Invalid("sends", "a send of no messages").On(s.name), i)
 		}
-		p := join(s)
-		p.sends = append(p.sends, i)
-		p.batch.Messages = append(p.batch.Messages, r.Sends[i].Messages...)
+		f.add(join(s), i, r.Sends[i].Messages)
 	}
 	for i, receipt := range r.Acks {
 		b.mu.RLock()
@@ -162,15 +142,14 @@ func (b *Broker) plan(id identity.Identity, r *TransactRequest) ([]*part, error)
 		p := join(s)
 		p.acks = append(p.acks, i)
 	}
-	parts := make([]*part, 0, len(byID))
+	var other *part
 	for _, p := range byID {
-		if len(parts) > 0 && p.s.durable != parts[0].s.durable {
-			return nil, reason.New(reason.DurabilityMismatch, "a transaction over %s and %s: one is a journal queue and one a memory queue; use one kind", parts[0].s.name, p.s.name)
+		if other != nil && p.s.durable != other.s.durable {
+			return nil, reason.New(reason.DurabilityMismatch, "a transaction over %s and %s: one is a journal queue and one a memory queue; use one kind", other.s.name, p.s.name)
 		}
-		parts = append(parts, p)
+		other = p
 	}
-	slices.SortFunc(parts, func(a, b *part) int { return cmp.Compare(a.s.id, b.s.id) })
-	return parts, nil
+	return f, f.plan(byID)
 }
 
 // at puts the place in the request into an error.
@@ -182,11 +161,11 @@ func at(err error, index int) error {
 }
 
 // transactLocked decides under the locks of all its queues: first it looks whether everything can be done.
-func (b *Broker) transactLocked(parts []*part, r *TransactRequest) ([]queue.Stored, error) {
+func (b *Broker) transactLocked(f *flow, r *TransactRequest) ([]queue.Stored, error) {
 	now := b.now()
 	repeated := 0
 	sending := 0
-	for _, p := range parts {
+	for _, p := range f.parts {
 		if err := p.s.goneLocked(); err != nil {
 			return nil, err
 		}
@@ -207,38 +186,40 @@ func (b *Broker) transactLocked(parts []*part, r *TransactRequest) ([]queue.Stor
 		if repeated < sending {
 			return nil, reason.New(reason.StaleBatch, "batch %d of producer %q was used before, for other sends", r.Batch, r.Producer)
 		}
-		return split(parts, r), nil
+		return split(f.parts, r), nil
 	}
-	for _, p := range parts {
-		if err := p.checkLocked(now, r); err != nil {
-			for _, p := range parts {
-				p.s.chargeLocked()
-			}
+	for _, p := range f.parts {
+		if err := p.checkAcksLocked(r); err != nil {
 			return nil, err
 		}
 	}
-	for _, p := range parts {
-		if err := p.doLocked(now, r); err != nil {
+	if _, err := f.checkAllLocked(now); err != nil {
+		f.dischargeLocked()
+		return nil, err
+	}
+	for _, p := range f.parts {
+		err := p.ackLocked(now, r)
+		if err == nil {
+			err = f.storeLocked(now, p)
+		}
+		if err != nil {
 			// It was just said to be possible: memory and journal would part company.
 			err = reason.New(reason.Internal, "a transaction could not be completed: %v", err).On(p.s.name)
 			b.fail(err)
 			return nil, err
 		}
 	}
-	for _, p := range parts {
-		p.s.publishLocked()
-	}
-	for _, p := range parts {
+	for _, p := range f.parts {
 		p.s.revoked++
-		p.s.afterLocked(now)
 	}
-	return split(parts, r), nil
+	f.doneLocked(now)
+	return split(f.parts, r), nil
 }
 
-// checkLocked says what is in the way of a part.
-func (p *part) checkLocked(now queue.Instant, r *TransactRequest) error {
+// checkAcksLocked says what is in the way of a part's acks.
+func (p *part) checkAcksLocked(r *TransactRequest) error {
 	s := p.s
-	if r.Instance != "" && r.Instance != s.b.instance && !s.durable {
+	if len(p.sends)+len(p.acks) > 0 && r.Instance != "" && r.Instance != s.b.instance && !s.durable {
 		return reason.New(reason.OutcomeUnknown, "the transaction was first sent before the daemon was started anew: whether it was done then is not known").On(s.name)
 	}
 	seen := make(map[queue.Receipt]bool, len(p.acks))
@@ -254,38 +235,20 @@ func (p *part) checkLocked(now queue.Instant, r *TransactRequest) error {
 		p.freedMessages++
 		p.freedBytes += charge
 	}
-	if len(p.sends) == 0 {
-		return nil
-	}
-	if s.q.Settings().Overflow == queue.Block && s.blocked.len > 0 {
-		return at(reason.New(reason.QueueFull, "%d senders wait for room already: try again later", s.blocked.len).Retry(fullRetry).On(s.name), p.sends[0])
-	}
-	if err := s.q.CheckSend(now, p.batch, p.freedMessages, p.freedBytes); err != nil {
-		return at(on(s, err), p.sends[0])
-	}
 	return nil
 }
 
-func (p *part) doLocked(now queue.Instant, r *TransactRequest) error {
-	s := p.s
-	if len(p.acks) > 0 {
-		t := s.q.Begin(now, nil)
-		for _, i := range p.acks {
-			if err := t.Ack(r.Acks[i]); err != nil {
-				return err
-			}
-		}
-		t.End()
+func (p *part) ackLocked(now queue.Instant, r *TransactRequest) error {
+	if len(p.acks) == 0 {
+		return nil
 	}
-	if len(p.sends) > 0 {
-		s.paid = true // checkLocked has asked
-		stored, err := s.storeLocked(now, p.batch)
-		s.paid = false
-		if err != nil {
+	t := p.s.q.Begin(now, nil)
+	for _, i := range p.acks {
+		if err := t.Ack(r.Acks[i]); err != nil {
 			return err
 		}
-		p.stored = stored
 	}
+	t.End()
 	return nil
 }
 

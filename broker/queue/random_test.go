@@ -193,7 +193,7 @@ func (w *world) send(t *rapid.T) {
 		mine.Messages[j].Body = slices.Clone(b.Messages[j].Body)
 	}
 	b.Spill = rapid.Bool().Draw(t, "spill")
-	checkErr := w.queues[i].CheckSend(w.now, b, 0, 0)
+	_, checkErr := w.queues[i].CheckSend(w.now, b, 0, 0)
 	got, err := w.queues[i].Send(w.now, b)
 	if reason.Of(checkErr) != reason.Of(err) {
 		t.Fatalf("send: %v; the check before it said %v", err, checkErr)
@@ -641,7 +641,7 @@ func (w *world) transact(t *rapid.T) {
 		t.Fatalf("check of an ack of %d bytes: %d, %v", x.Bytes(), charge, err)
 	}
 	b := Batch{Messages: []Message{w.drawMessage(t), w.drawMessage(t)}, Spill: rapid.Bool().Draw(t, "spill")}
-	if q.CheckSend(w.now, b, 1, charge) != nil {
+	if _, err := q.CheckSend(w.now, b, 1, charge); err != nil {
 		without := *m
 		without.msgs = slices.Clone(m.msgs)
 		without.remove(x)

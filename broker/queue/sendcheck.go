@@ -52,14 +52,14 @@ func (q *Queue) CheckEverFits(messages, bytes int64) error {
 	return nil
 }
 
-// CheckSend says whether Send would succeed now if so many messages of so many bytes were gone. It changes
-// nothing.
-func (q *Queue) CheckSend(now Instant, b Batch, freedMessages, freedBytes int64) error {
-	if _, repeated, err := q.Repeat(b.Producer, b.Number); repeated || err != nil {
-		return err
+// CheckSend says whether Send would succeed now if so many messages of so many bytes were gone, or, where the numbers
+// are negative, had come. It tells which messages are duplicates, and changes nothing.
+func (q *Queue) CheckSend(now Instant, b Batch, freedMessages, freedBytes int64) ([]Duplicate, error) {
+	if stored, repeated, err := q.Repeat(b.Producer, b.Number); repeated || err != nil {
+		return stored.Duplicates, err
 	}
 	if err := q.checkBatch(&b); err != nil {
-		return err
+		return nil, err
 	}
 	r := Record{kind: recSend, At: now, First: q.nextSeq}
 	bytes, err := q.prepare(&r, &b)
@@ -67,10 +67,10 @@ func (q *Queue) CheckSend(now Instant, b Batch, freedMessages, freedBytes int64)
 		err = q.producers.admit(b.Producer, len(r.Duplicates), now.Wall)
 	}
 	if err != nil || len(r.Messages) == 0 || b.Reserved {
-		return err
+		return r.Duplicates, err
 	}
 	if err := q.findRoom(&r, int64(len(r.Messages)), bytes, freedMessages, freedBytes); err != nil {
-		return err
+		return nil, err
 	}
-	return q.mayGrow(&r, bytes-freedBytes)
+	return r.Duplicates, q.mayGrow(&r, bytes-freedBytes)
 }

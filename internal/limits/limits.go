@@ -62,7 +62,6 @@ const (
 	ModeDefault          = 0o600
 	DeadLetterDepth      = 16      // dead-letter queues behind each other
 	Binds                = 64      // binds of a queue
-	BindDepth            = 16      // binds behind each other
 	BindTargets          = 256     // queues that one send may reach
 	ReceiveQueues        = 256     // queues of one receive
 	Taps                 = 64      // of a queue
