@@ -46,7 +46,7 @@ type part struct {
 	freedMessages, freedBytes int64
 	stored                    queue.Stored
 
-	ways       []way       // by which copies come
+	ways       []copyWay       // by which copies come
 	copies     []int       // messages of the flow that may come by them
 	takes      []int       // which messages of the flow the batch is
 	spare      queue.Batch // copies that it may go without
@@ -58,8 +58,8 @@ type part struct {
 	marked     []bool // by message of the flow: it is among copies
 }
 
-// way is a bind and the queue that has it.
-type way struct {
+// copyWay is a bind and the queue that has it.
+type copyWay struct {
 	from  *part
 	bind  *queue.Bind
 	bound *bound // once it was looked at
@@ -135,7 +135,7 @@ func (f *flow) follow(byID map[uint64]*part) {
 			if !next.visited {
 				visit(next)
 			}
-			next.ways = append(next.ways, way{from: p, bind: &binds[i]})
+			next.ways = append(next.ways, copyWay{from: p, bind: &binds[i]})
 		}
 		f.order = append(f.order, p)
 	}
@@ -332,7 +332,7 @@ func (f *flow) wanted(p *part, g int) (must bool, by *bound, why error) {
 func (p *part) stores(g int) bool { return p.has != nil && p.has[g] }
 
 // lookLocked finds out, once, whether something may come this way.
-func (w *way) lookLocked(to *served) {
+func (w *copyWay) lookLocked(to *served) {
 	from := w.from.s
 	if w.bound != nil {
 		return

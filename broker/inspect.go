@@ -143,7 +143,7 @@ func (i *Inspection) Peek(ctx context.Context, r PeekRequest) (PeekPage, error) 
 	if r.Max <= 0 || r.Max > limits.PeekPage {
 		r.Max = limits.PeekPage
 	}
-	p, err := queue.NewPeeker(r.Filter, r.Max, r.MaxBody, r.Cursor)
+	p, err := queue.NewPeeker(r.Filter, r.Max, r.MaxBody, r.BySequence, r.Cursor)
 	if err != nil {
 		return PeekPage{}, err
 	}

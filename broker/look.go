@@ -27,7 +27,7 @@ func (b *Broker) Peek(ctx context.Context, id identity.Identity, r PeekRequest) 
 	if r.Max <= 0 || r.Max > limits.PeekPage {
 		r.Max = limits.PeekPage
 	}
-	p, err := queue.NewPeeker(r.Filter, r.Max, r.MaxBody, r.Cursor)
+	p, err := queue.NewPeeker(r.Filter, r.Max, r.MaxBody, r.BySequence, r.Cursor)
 	if err != nil {
 		return PeekPage{}, on(s, err)
 	}

@@ -134,6 +134,8 @@ func (q *Queue) countRemoval(c cause) {
 		q.stats.Purged++
 	case byOverflow:
 		q.stats.OverflowDropped++
+	case byMove:
+		q.stats.Moved++
 	case byDeadLetter, byNack, byExpiry:
 		q.countFailure(c)
 		q.stats.DeadLettered++

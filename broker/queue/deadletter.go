@@ -123,13 +123,7 @@ func (q *Queue) letter(s *slot, c cause, why, detail string) Message {
 	}
 	m := d.Message
 	m.DedupID, m.TTL = "", 0
-	headers := make([]Header, 0, len(m.Headers)+5)
-	for _, h := range m.Headers {
-		if !isDeadHeader(h.Key) {
-			headers = append(headers, h)
-		}
-	}
-	m.Headers = append(headers,
+	m.Headers = append(withoutDeadHeaders(m.Headers, deadHeaders),
 		Header{HeaderDeadQueue, []byte(q.name)},
 		Header{HeaderDeadReason, []byte(why)},
 		Header{HeaderDeadDetail, []byte(detail)},
@@ -149,6 +143,30 @@ func (q *Queue) cutAfter(bytes int) {
 	if q.Cut != nil {
 		q.Cut()
 	}
+}
+
+// deadHeaders is how many they are.
+const deadHeaders = 5
+
+// origin is the queue that a dead letter comes from, "" if the message is none.
+func (m *Message) origin() string {
+	for _, h := range m.Headers {
+		if h.Key == HeaderDeadQueue {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// withoutDeadHeaders are headers without those that make a message a dead letter.
+func withoutDeadHeaders(all []Header, more int) []Header {
+	own := make([]Header, 0, len(all)+more)
+	for _, h := range all {
+		if !isDeadHeader(h.Key) {
+			own = append(own, h)
+		}
+	}
+	return own
 }
 
 func isDeadHeader(key string) bool {

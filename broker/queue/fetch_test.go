@@ -322,7 +322,7 @@ func TestPeekReadsAheadNoFurtherThanItsPage(t *testing.T) {
 				run.End()
 			}
 		}
-		p, _ := NewPeeker(Filter{States: []State{state}}, 10, 0, "")
+		p, _ := NewPeeker(Filter{States: []State{state}}, 10, 0, false, "")
 		want(t, "done", p.Step(q, at(0)), false)
 		want(t, fmt.Sprintf("asked for to show %v ones", state), len(q.fetch.missing), 10)
 		journal.fetch()

@@ -375,6 +375,20 @@ func buriedInvariants(q *Queue) error {
 			refs[number]++
 		}
 	}
+	eachSlot(q, func(_ uint32, s *slot) {
+		if s.flags&flagBury == 0 {
+			return
+		}
+		if s.state != uncommitted {
+			err = fmt.Errorf("%v %d is still to be buried", s.state, s.seq)
+		}
+		if s.left != 0 {
+			refs[s.left]++
+		}
+	})
+	if err != nil {
+		return err
+	}
 	if int64(len(members)) != q.stats.Buried {
 		return fmt.Errorf("%d buried, counter %d", len(members), q.stats.Buried)
 	}

@@ -67,7 +67,12 @@ func (q *Queue) describe(n uint32) keptMessage {
 	}
 	switch s.state {
 	case uncommitted: // what is replayed was committed
-		if k.state = Ready; k.due != 0 {
+		switch k.state = Ready; {
+		case s.flags&flagBury != 0:
+			if k.state = Buried; s.left != 0 {
+				k.why = q.reasons.all[s.left].text
+			}
+		case k.due != 0:
 			k.state = Delayed
 		}
 	case Leased:

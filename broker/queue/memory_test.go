@@ -45,7 +45,7 @@ func TestAllocationsDoNotGrowWithBacklog(t *testing.T) {
 		"expire": func(q *Queue, now *Instant) { now.Mono += tick; q.Expire(*now, nil, 100) },
 		"stats":  func(q *Queue, now *Instant) { q.Stats(*now) },
 		"full page of peek": func(q *Queue, now *Instant) {
-			p, _ := NewPeeker(Filter{}, 1, 0, "")
+			p, _ := NewPeeker(Filter{}, 1, 0, false, "")
 			p.Step(q, *now)
 		},
 	}

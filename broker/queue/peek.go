@@ -13,7 +13,7 @@ import (
 // between. Between pages, and steps, a message may be missed; none is shown twice.
 //
 // Ready messages come in the order of receipt, delayed ones by due time, leased ones by the end of
-// their lease, buried ones by sequence; states in this order.
+// their lease, buried ones by sequence; states in this order. Or all come by sequence, whatever their state.
 type Peeker struct {
 	Filter  Filter
 	Max     int // messages of the page
@@ -27,9 +27,9 @@ type Peeker struct {
 	number uint64
 	last   uint64
 
-	state State // being shown; numStates: all were
+	state State // being shown, bySequence or numStates: all were
 	ready ReadyCursor
-	// Delayed, leased: what was shown last. Buried: the sequence to go on from.
+	// Delayed, leased: what was shown last. Buried, by sequence: the sequence to go on from.
 	after deadlineKey
 	// A pass over all messages, where too many are delayed or leased to be sorted under one hold of the lock.
 	passing bool
@@ -44,6 +44,9 @@ type Peeker struct {
 
 const numStates = Buried + 1
 
+// bySequence stands for all states that are asked for, in the order of sequences.
+const bySequence = uncommitted
+
 // deadlineKey orders messages by deadline and then sequence.
 type deadlineKey struct {
 	deadline int64
@@ -57,12 +60,15 @@ func (k deadlineKey) compare(o deadlineKey) int {
 	return cmp.Compare(k.seq, o.seq)
 }
 
-// NewPeeker starts a page where the page before ended, or at the beginning if cursor is "".
-func NewPeeker(f Filter, max, maxBody int, cursor string) (*Peeker, error) {
+// NewPeeker starts a page where the page before, in the same order, ended, or at the beginning if cursor is "".
+func NewPeeker(f Filter, max, maxBody int, inSequence bool, cursor string) (*Peeker, error) {
 	if len(f.States) == 0 {
 		f.States = []State{Ready}
 	}
 	p := &Peeker{Filter: f, Max: max, MaxBody: maxBody, state: Ready}
+	if inSequence {
+		p.state = bySequence
+	}
 	if cursor == "" {
 		return p, nil
 	}
@@ -70,8 +76,8 @@ func NewPeeker(f Filter, max, maxBody int, cursor string) (*Peeker, error) {
 	var a int64
 	var b uint64
 	n, err := fmt.Sscanf(cursor, cursorFormat, &p.number, &p.last, &state, &a, &b)
-	if n != 5 || err != nil || state < int(Ready) || state > int(Buried) || fmt.Sprintf(cursorFormat, p.number, p.last, state, a, b) != cursor {
-		return nil, reason.Invalid("cursor", "cursor %.60q: pass on what the page before returned", cursor)
+	if n != 5 || err != nil || state < int(bySequence) || state > int(Buried) || (State(state) == bySequence) != inSequence || fmt.Sprintf(cursorFormat, p.number, p.last, state, a, b) != cursor {
+		return nil, reason.Invalid("cursor", "cursor %.60q: pass on what the page before returned, with the same order", cursor)
 	}
 	p.begun, p.state = true, State(state)
 	if p.state == Ready {
@@ -112,10 +118,12 @@ func (p *Peeker) Step(q *Queue, now Instant) bool {
 	if !p.begun {
 		p.begun, p.number, p.last = true, q.number, q.published
 	}
-	for p.state < numStates && !slices.Contains(p.Filter.States, p.state) {
+	for p.state != bySequence && p.state < numStates && !slices.Contains(p.Filter.States, p.state) {
 		p.advance()
 	}
 	switch p.state {
+	case bySequence:
+		p.stepBySequence(q, now)
 	case Ready:
 		var stopped ReadyCursor
 		next, more := q.scanReady(p.ready, p.Filter.MinSequence, p.lastWanted(), limits.PeekScan, func(n uint32, s *slot) bool {
@@ -158,6 +166,19 @@ func (p *Peeker) full() bool { return len(p.Page) >= p.Max || p.bytes >= limits.
 func (p *Peeker) advance() {
 	p.state++
 	p.after, p.passing, p.nearest, p.showing = deadlineKey{}, false, nil, false
+}
+
+// stepBySequence shows messages of all states in one order. What changes its state meanwhile keeps its place in it.
+func (p *Peeker) stepBySequence(q *Queue, now Instant) {
+	next := q.slots.scan(max(p.after.seq, p.Filter.MinSequence), p.lastWanted(), limits.PeekScan, func(n uint32, s *slot) bool {
+		return !slices.Contains(p.Filter.States, s.state) || p.show(q, s, now)
+	})
+	if p.stop.seq != 0 {
+		next = p.stop.seq
+	}
+	if p.after.seq = next; next == 0 {
+		p.state = numStates
+	}
 }
 
 func (p *Peeker) stepBuried(q *Queue, now Instant) {
@@ -262,6 +283,9 @@ func (p *Peeker) findNearest(q *Queue, w *wheel) bool {
 
 // wants says whether a message is to be shown.
 func (p *Peeker) wants(q *Queue, s *slot, f *Filter) verdict {
+	if p.state == bySequence {
+		return q.matches(s, f)
+	}
 	entered := uint32(p.number)
 	switch s.state {
 	case Delayed, Leased:

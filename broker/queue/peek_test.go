@@ -97,7 +97,7 @@ func TestPeekFilters_S20(t *testing.T) {
 func TestPeekCutsBodies_S20(t *testing.T) {
 	q := newQueue(nil)
 	send(t, q, at(0), text("body"))
-	p, _ := NewPeeker(Filter{}, 1, 2, "")
+	p, _ := NewPeeker(Filter{}, 1, 2, false, "")
 	for !p.Step(q, at(0)) {
 	}
 	want(t, "body", []any{string(p.Page[0].Body), p.Page[0].TruncatedFrom}, []any{"bo", 4})
@@ -126,7 +126,7 @@ func TestPeekPageIsBoundedInBytes_S20(t *testing.T) {
 
 func TestPeekRefusesForeignCursors_S20(t *testing.T) {
 	for _, cursor := range []string{"x", "1", "1.2.3.4", "1.2.0.4.5", "1.2.5.4.5", "1.2.1.4.5.6", " 1.2.1.4.5", "1.2.1.4.5 ", "1.2.1.4.x", "-1.2.1.4.5", "99999999999999999999.2.1.4.5"} {
-		if _, err := NewPeeker(Filter{}, 1, 0, cursor); reason.Of(err) != reason.InvalidArgument {
+		if _, err := NewPeeker(Filter{}, 1, 0, false, cursor); reason.Of(err) != reason.InvalidArgument {
 			t.Errorf("%q: %v", cursor, err)
 		}
 	}
@@ -166,7 +166,7 @@ func TestPeekManyWhileMessagesMove_S20(t *testing.T) {
 		var last Peeked
 		cursor, pages := "", 0
 		for {
-			p, err := NewPeeker(Filter{States: []State{state}}, 256, 0, cursor)
+			p, err := NewPeeker(Filter{States: []State{state}}, 256, 0, false, cursor)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -558,7 +558,7 @@ func (w *world) peekPages(t *rapid.T) {
 }
 
 func peekPage(t interface{ Fatal(...any) }, q *Queue, f Filter, max int, cursor string, now Instant, journals ...*tape) ([]Peeked, string) {
-	p, err := NewPeeker(f, max, 0, cursor)
+	p, err := NewPeeker(f, max, 0, false, cursor)
 	if err != nil {
 		t.Fatal(err)
 	}

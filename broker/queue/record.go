@@ -48,6 +48,7 @@ const (
 	byRelease
 	byBury
 	byOverflow
+	byMove
 )
 
 // fails reports whether the cause counts as a failed attempt.

@@ -47,6 +47,13 @@ func sampleRecords(t testing.TB) (records [][]byte) {
 	q.KeepProducers(at(0), at(0).Wall, 0, 10)
 	q.Restart(at(time.Hour), true, at(0))
 	q.Kick(at(0), &Filter{}, 0, 10, false)
+	b = Batch{Messages: append(repeat(2, text("z")), Message{Type: 2, DedupID: "id"}), Past: []Past{
+		{SentAt: at(-time.Hour).Wall, Attempts: 3, Expires: at(time.Hour).Wall}, {Buried: true, Why: "it was"}, {Due: at(time.Minute).Wall},
+	}}
+	if _, err := q.Send(at(0), b); err != nil {
+		t.Fatal(err)
+	}
+	q.Publish(q.Last())
 	q.Pause(at(0), true)
 	kinds := map[byte]bool{}
 	for _, r := range records {
@@ -139,7 +146,7 @@ func survives(t testing.TB, before [][]byte, b []byte) {
 			t.Fatal("expiry does not end")
 		}
 	}
-	p, err := NewPeeker(Filter{States: []State{Ready, Delayed, Leased, Buried}}, 1000, 0, "")
+	p, err := NewPeeker(Filter{States: []State{Ready, Delayed, Leased, Buried}}, 1000, 0, false, "")
 	if err != nil {
 		t.Fatal(err)
 	}

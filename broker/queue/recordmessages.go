@@ -16,6 +16,7 @@ type storedMessage struct {
 	expires   int64  // wall time, ns; 0: never
 	extras    []byte // headers and ids as encodeExtras writes them
 	body      []byte
+	past      *Past // nil: it is sent now. Of a moved or imported one; due and expires are above.
 	id        digest
 	priority  uint16
 	run       uint16 // decoded: how many messages alike follow each other
@@ -63,12 +64,13 @@ const (
 	hasDedupID
 	hasExtrasSize // of the whole payload; without extras it is the charge
 	hasRun
+	hasPast // since version 2
 )
 
 // alike reports whether two messages are encoded as one: they differ in their bytes alone.
 func (m *storedMessage) alike(o *storedMessage) bool {
 	return m.typ == o.typ && m.priority == o.priority && m.charge == o.charge && m.size == o.size && m.hasExtras == o.hasExtras &&
-		m.due == o.due && m.expires == o.expires && !m.hasID && !o.hasID
+		m.due == o.due && m.expires == o.expires && !m.hasID && !o.hasID && m.past.alike(o.past)
 }
 
 // appendMessages writes messages, those alike that follow each other once.
@@ -109,6 +111,9 @@ func (m *storedMessage) append(b []byte, run int) []byte {
 	if run > 1 {
 		flags |= hasRun
 	}
+	if m.past != nil {
+		flags |= hasPast
+	}
 	b = append(b, flags)
 	if run > 1 {
 		b = binary.AppendUvarint(b, uint64(run))
@@ -127,6 +132,9 @@ func (m *storedMessage) append(b []byte, run int) []byte {
 	}
 	if m.hasID {
 		b = append(b, m.id[:]...)
+	}
+	if m.past != nil {
+		b = m.past.append(b)
 	}
 	return b
 }
@@ -149,7 +157,7 @@ func (d *decoder) messages() (all []storedMessage) {
 func (d *decoder) message() storedMessage {
 	flags := d.byte()
 	m := storedMessage{hasID: flags&hasDedupID != 0, hasExtras: flags&hasExtrasSize != 0}
-	if flags >= 2*hasRun {
+	if flags >= 2*hasPast || flags&hasPast != 0 && d.version < 2 {
 		d.fail(fmt.Errorf("a message with flags %#x", flags))
 	}
 	if flags&hasRun != 0 {
@@ -171,6 +179,9 @@ func (d *decoder) message() storedMessage {
 	}
 	if m.hasID {
 		m.id = d.digest()
+	}
+	if flags&hasPast != 0 {
+		m.past = d.past()
 	}
 	d.checkSize(&m)
 	return m

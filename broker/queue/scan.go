@@ -146,6 +146,14 @@ func (h *halt) at(q *Queue, s *slot) bool {
 	return q.wantAhead(s)
 }
 
+// touches reports whether an operation on messages in that state is meant: without states leased ones are left alone.
+func (f *Filter) touches(state State) bool {
+	if len(f.States) > 0 {
+		return slices.Contains(f.States, state)
+	}
+	return state == Ready || state == Delayed || state == Buried
+}
+
 // Purge removes messages that the filter means, by sequence from first on: up to max of them, looking
 // at no more than limits.PeekScan. With dryRun it only counts. It returns how many, and where to go on:
 // 0 at the end. It stops at a message whose payload is missing and is needed to tell whether it is meant.
@@ -158,11 +166,7 @@ func (q *Queue) Purge(now Instant, f *Filter, first uint64, max int, dryRun bool
 	}
 	var stop halt
 	next = q.slots.scan(first, q.published, limits.PeekScan, func(n uint32, s *slot) bool {
-		wanted := s.state == Ready || s.state == Delayed || s.state == Buried
-		if len(f.States) > 0 {
-			wanted = slices.Contains(f.States, s.state)
-		}
-		if !wanted {
+		if !f.touches(s.state) {
 			return true
 		}
 		switch v := q.matches(s, f); {

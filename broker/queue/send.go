@@ -21,6 +21,9 @@ type Batch struct {
 	// Spill leaves the payloads out of memory. Each message must get its place in the journal by SetPlace
 	// before anything else is done with the queue.
 	Spill bool
+	// Past is what each of the messages went through; nil: they are sent now. Those with a past are not held against the
+	// dedup ids that are known, and theirs are not remembered; delays and TTLs are as the past says.
+	Past []Past
 }
 
 // Repeat returns the answer that a producer's batch was given before.
@@ -85,7 +88,7 @@ func (q *Queue) prepare(r *Record, b *Batch) (bytes int64, _ error) {
 		m := &b.Messages[i]
 		r.Messages = append(r.Messages, storedMessage{})
 		out := &r.Messages[len(r.Messages)-1]
-		if m.DedupID != "" && window > 0 {
+		if m.DedupID != "" && window > 0 && b.Past == nil {
 			out.hasID, out.id = true, digestOf(m.DedupID)
 			seq, known := q.ids.find(out.id)
 			if !known {
@@ -109,15 +112,28 @@ func (q *Queue) prepare(r *Record, b *Batch) (bytes int64, _ error) {
 			out.hasExtras, out.extras = true, encodeExtras(nil, m)
 			out.charge, out.size = m.Bytes(), len(out.extras)+len(m.Body)
 		}
-		if due := m.dueAt(now); due > now {
-			out.due = due
-		}
-		if m.TTL > 0 {
-			out.expires = now + m.TTL.Nanoseconds()
+		switch {
+		case b.Past != nil:
+			out.recall(&b.Past[i], now)
+		default:
+			if due := m.dueAt(now); due > now {
+				out.due = due
+			}
+			if m.TTL > 0 {
+				out.expires = now + m.TTL.Nanoseconds()
+			}
 		}
 		bytes += int64(out.charge)
 	}
 	return bytes, nil
+}
+
+// recall gives a message its past.
+func (m *storedMessage) recall(p *Past, now int64) {
+	m.past, m.expires = p, p.Expires
+	if p.Due > now && !p.Buried {
+		m.due = p.Due
+	}
 }
 
 func (m *Message) dueAt(now int64) int64 {
@@ -148,8 +164,13 @@ func (q *Queue) findRoom(r *Record, messages, bytes, freedMessages, freedBytes i
 	if q.hasRoom(messages, bytes) || s.Overflow == DropOldest && q.chooseVictims(r, messages, bytes) {
 		return nil
 	}
+	return q.full()
+}
+
+// full is the error of a queue that may have room later.
+func (q *Queue) full() *reason.Error {
 	return reason.New(reason.QueueFull, "the queue holds %d of %d messages and %d of %d bytes: receive from it, raise its limits, or try again later",
-		q.Len()+q.reservedMessages, s.MaxMessages, q.stats.Bytes+q.reservedBytes, s.MaxBytes).Retry(fullRetry)
+		q.Len()+q.reservedMessages, q.settings.MaxMessages, q.stats.Bytes+q.reservedBytes, q.settings.MaxBytes).Retry(fullRetry)
 }
 
 // mayGrow asks whether the queue may hold so many bytes more, less what is to be dropped.
@@ -225,13 +246,19 @@ func (q *Queue) applySend(r *Record) {
 				t := q.needTimer(s)
 				t.due, t.expires = m.due, m.expires
 			}
+			if m.past != nil {
+				q.remember(s, m.past)
+			}
 			if m.hasID {
 				q.rememberID(dedupEntry{m.id, seq, r.At.Wall})
 			}
 			if q.loading != nil { // it was committed
-				if m.due != 0 {
+				switch {
+				case m.past != nil && m.past.Buried:
+					q.enterBuried(n, m.past.Why)
+				case m.due != 0:
 					q.enterDelayed(n, m.due)
-				} else {
+				default:
 					q.enterReady(n)
 				}
 			}
@@ -285,10 +312,17 @@ func (q *Queue) Publish(last uint64) {
 		if s.timer != 0 {
 			due = q.timers.at(s.timer).due
 		}
+		buried, why := s.flags&flagBury != 0, ""
+		if buried {
+			why = q.forgetBury(s)
+		}
 		q.leave(n)
-		if due != 0 {
+		switch {
+		case buried:
+			q.enterBuried(n, why)
+		case due != 0:
 			q.enterDelayed(n, due)
-		} else {
+		default:
 			q.enterReady(n)
 		}
 	}

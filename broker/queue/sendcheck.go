@@ -12,15 +12,25 @@ func (q *Queue) checkBatch(b *Batch) error {
 	if len(b.Producer) > limits.IDLength {
 		return reason.Invalid("producer_id", "a producer id of %d bytes: it may have %d", len(b.Producer), limits.IDLength)
 	}
+	if b.Past != nil && len(b.Past) != len(b.Messages) {
+		return reason.New(reason.Internal, "%d messages with the past of %d", len(b.Messages), len(b.Past))
+	}
 	total := 0
 	for i := range b.Messages {
 		m := &b.Messages[i]
-		if !b.Internal {
+		switch {
+		case b.Internal:
+			if len(m.Body) > q.settings.MaxMessageSize {
+				return reason.New(reason.MessageTooLarge, "a body of %d bytes: the queue takes at most %d", len(m.Body), q.settings.MaxMessageSize)
+			}
+		case b.Past != nil:
+			if err := m.checkImported(q.settings.MaxMessageSize); err != nil {
+				return err.At(i)
+			}
+		default:
 			if err := m.check(q.settings.MaxMessageSize); err != nil {
 				return err.At(i)
 			}
-		} else if len(m.Body) > q.settings.MaxMessageSize {
-			return reason.New(reason.MessageTooLarge, "a body of %d bytes: the queue takes at most %d", len(m.Body), q.settings.MaxMessageSize)
 		}
 		total += m.Bytes()
 	}

@@ -9,6 +9,7 @@ type slot struct {
 
 	// Ready: the neighbours in the class's list, or the children in its tree (flagInTree).
 	// Buried: the children in the tree of buried messages.
+	// Uncommitted, with flagBury: left is the number of the reason.
 	// Leased: left is the length of the lease in ms, 0 if it has no end.
 	// Leased and delayed: right is the record that made it so, see Queue.entering.
 	left, right uint32
@@ -26,6 +27,7 @@ const (
 	flagExtras                    // the payload begins with headers and ids
 	flagTooBig                    // passed over by a kernel door, and counted
 	flagDamaged                   // the payload can not be read
+	flagBury                      // Uncommitted: it will be buried
 )
 
 // timer is what a message with a deadline has besides. It is a member of at most one wheel: leased

@@ -71,6 +71,7 @@ const (
 	MoveBytes            = 1 << 20 // bytes of them, unless one message is larger
 	RedriveQueues        = 4096    // queues that dead letters of one queue go back to in one call
 	ImportAttemptsMax    = MaxAttemptsMax
+	ImportReasonLength   = 1024    // bytes of why an imported message is buried; the rest is cut
 	TemporaryPrefix      = "/tmp." // of the names of temporary queues, which no other queue may have
 	TemporaryMode        = 0o622   // who knows the name may send
 	SchemaBytes          = 1 << 20 // of a descriptor set
