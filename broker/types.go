@@ -226,9 +226,10 @@ type Deliveries struct {
 
 // Totals is what all queues hold together.
 type Totals struct {
-	Queues   int
-	Messages int64
-	Bytes    int64
+	Queues    int
+	Temporary int // among those
+	Messages  int64
+	Bytes     int64
 	// Sends to temporary queues that had ended, since the daemon started.
 	LateReplies uint64
 }

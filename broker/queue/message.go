@@ -100,6 +100,7 @@ type Delivery struct {
 	LeaseEnds     int64   // wall time, ns since 1970; 0: consumed at once
 	Receipt       Receipt // zero: consumed at once
 	TruncatedFrom int     // the length of the whole body, if it was cut; else 0
+	Queue         string  // its name, where several queues were asked; else ""
 }
 
 // Stored is the outcome of a batch: its messages got the sequences First and on, in order, leaving

@@ -82,8 +82,12 @@ type GetInfoResponse struct {
 	Rings        uint64 `protobuf:"varint,14,opt,name=rings,proto3" json:"rings,omitempty"`
 	// Of all rings' members.
 	RingMemoryBytes uint64 `protobuf:"varint,15,opt,name=ring_memory_bytes,json=ringMemoryBytes,proto3" json:"ring_memory_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Among queues.
+	TemporaryQueues uint64 `protobuf:"varint,16,opt,name=temporary_queues,json=temporaryQueues,proto3" json:"temporary_queues,omitempty"`
+	// Sends to temporary queues that had ended, since the daemon started.
+	LateRepliesTotal uint64 `protobuf:"varint,17,opt,name=late_replies_total,json=lateRepliesTotal,proto3" json:"late_replies_total,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GetInfoResponse) Reset() {
@@ -217,6 +221,20 @@ func (x *GetInfoResponse) GetRings() uint64 {
 func (x *GetInfoResponse) GetRingMemoryBytes() uint64 {
 	if x != nil {
 		return x.RingMemoryBytes
+	}
+	return 0
+}
+
+func (x *GetInfoResponse) GetTemporaryQueues() uint64 {
+	if x != nil {
+		return x.TemporaryQueues
+	}
+	return 0
+}
+
+func (x *GetInfoResponse) GetLateRepliesTotal() uint64 {
+	if x != nil {
+		return x.LateRepliesTotal
 	}
 	return 0
 }
@@ -1425,7 +1443,7 @@ var File_ipcd_v1_system_service_proto protoreflect.FileDescriptor
 const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1cipcd/v1/system_service.proto\x12\aipcd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n" +
-	"\x0eGetInfoRequest\"\xf4\x03\n" +
+	"\x0eGetInfoRequest\"\xcd\x04\n" +
 	"\x0fGetInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x10\n" +
@@ -1444,7 +1462,9 @@ const file_ipcd_v1_system_service_proto_rawDesc = "" +
 	"\astorage\x18\f \x01(\v2\x10.ipcd.v1.StorageR\astorage\x12#\n" +
 	"\rattach_socket\x18\r \x01(\tR\fattachSocket\x12\x14\n" +
 	"\x05rings\x18\x0e \x01(\x04R\x05rings\x12*\n" +
-	"\x11ring_memory_bytes\x18\x0f \x01(\x04R\x0fringMemoryBytes\"\xd3\x03\n" +
+	"\x11ring_memory_bytes\x18\x0f \x01(\x04R\x0fringMemoryBytes\x12)\n" +
+	"\x10temporary_queues\x18\x10 \x01(\x04R\x0ftemporaryQueues\x12,\n" +
+	"\x12late_replies_total\x18\x11 \x01(\x04R\x10lateRepliesTotal\"\xd3\x03\n" +
 	"\aStorage\x12\x18\n" +
 	"\adurable\x18\x01 \x01(\bR\adurable\x12\x1a\n" +
 	"\bsegments\x18\x02 \x01(\rR\bsegments\x12\x1d\n" +
