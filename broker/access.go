@@ -70,7 +70,7 @@ func (s *served) endForbiddenLocked() {
 	s.receivers.each(func(n *waiting[*receiver]) {
 		if err := s.b.forbids(n.value.caller, s, access.Receive); err != nil {
 			s.receivers.remove(n)
-			n.value.end(nil, err)
+			n.value.fail(s, err)
 		}
 	})
 	for c := range s.consumers { // those that are not in line

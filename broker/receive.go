@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
@@ -12,16 +13,25 @@ import (
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
-// receiver is a Receive call, or a consumer, that waits in line.
+// receiver is a Receive call, or a consumer, that waits in line: a Receive call perhaps in those of several queues.
 type receiver struct {
 	caller   identity.Identity
 	want     queue.LeaseRequest
 	consumer *Consumer // nil: a Receive call
 
-	// A Receive call's outcome, valid once done is closed.
-	done       chan struct{}
+	// A Receive call's outcome. Who comes first, of several queues and the call itself, ends it: no queue leases anything for
+	// it any more. What is below may be read when it is over.
+	mu         sync.Mutex // taken after a queue's lock
+	over       bool
+	done       chan struct{} // closed when a queue has ended it
+	by         *served       // that queue
 	deliveries []queue.Delivery
 	err        error
+}
+
+// newReceiver returns a Receive call that is to wait.
+func newReceiver(id identity.Identity, want queue.LeaseRequest) *receiver {
+	return &receiver{caller: id, want: want, done: make(chan struct{})}
 }
 
 // selector is what the receiver wants.
@@ -32,18 +42,44 @@ func (r *receiver) selector() queue.Selector {
 	return r.want.Selector
 }
 
-// end answers a Receive call, or wakes a consumer.
-func (r *receiver) end(deliveries []queue.Delivery, err error) {
+// fail ends a Receive call, or tells a consumer, that a queue is not for them any more.
+func (r *receiver) fail(s *served, err error) {
 	if r.consumer != nil {
 		r.consumer.failLocked(err)
 		return
 	}
-	r.deliveries, r.err = deliveries, err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over {
+		r.endLocked(s, nil, err)
+	}
+}
+
+// endLocked answers a Receive call that is not over.
+func (r *receiver) endLocked(s *served, deliveries []queue.Delivery, err error) {
+	r.over, r.by, r.deliveries, r.err = true, s, deliveries, err
 	close(r.done)
+}
+
+// await waits until a queue has ended the call, or for too long. No queue ends it after that.
+func (r *receiver) await(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-r.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	r.mu.Lock()
+	r.over = true
+	r.mu.Unlock()
 }
 
 // Receive hands out what is ready, or waits for it. See transport.Broker.
 func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveRequest) (out []queue.Delivery, err error) {
+	if len(r.Queues) > 0 {
+		return b.receiveAny(ctx, id, &r)
+	}
 	s, err := b.findInTurn(ctx, id, r.Queue, access.Receive, callWork)
 	if err != nil {
 		return nil, err
@@ -52,89 +88,94 @@ func (b *Broker) Receive(ctx context.Context, id identity.Identity, r ReceiveReq
 	if err != nil {
 		return nil, on(s, err)
 	}
-	if r.Wait < 0 || r.Wait > limits.WaitMax {
-		return nil, reason.Invalid("wait", "wait %v: it must be 0 (not at all) to %v", r.Wait, limits.WaitMax)
-	}
 	defer func() {
 		if err == nil {
 			b.fair.granted(id.Principal(), s.id, deliveryWork(out))
 		}
 	}()
-	var now queue.Instant
-	var got []queue.Delivery
-	for {
-		s.mu.Lock()
-		now = b.now()
-		if s.overdueLocked(now) {
-			s.mu.Unlock()
-			s.expire(now.Mono)
-			s.mu.Lock()
-		}
-		if err := s.mayLocked(id, access.Receive); err != nil {
-			s.mu.Unlock()
-			if len(got) > 0 {
-				return s.handOver(ctx, got, want.Consume, nil)
-			}
-			return nil, err
-		}
-		// Nobody in line matches what is ready: see served.
-		before := len(got)
-		got, err = s.q.Lease(now, want, got)
-		if before > 0 {
-			err = nil // what came first is handed out
-		}
-		for i := before; i < len(got); i++ {
-			want.MaxBytes -= got[i].Bytes()
-			want.Max--
-		}
-		var w *wanted
-		if err == nil && want.Max > 0 && want.MaxBytes > 0 && (before == 0 || len(got) > before) {
-			w = s.missingLocked() // there is more, on disk
-		}
-		if w == nil {
-			break
-		}
-		s.flushLocked()
-		s.mu.Unlock()
-		s.fetch(w)
-		if ctx.Err() != nil {
-			return s.handOver(ctx, got, want.Consume, nil)
-		}
-	}
+	// Nobody in line matches what is ready: see served.
+	got, now, err := s.lockAndLease(ctx, id, &want, nil)
 	if err != nil || len(got) > 0 || r.Wait == 0 && (s.doorHeld == 0 || s.q.Paused()) {
 		s.afterLocked(now)
 		s.mu.Unlock()
 		return s.handOver(ctx, got, want.Consume, on(s, err))
-	}
-	if s.receivers.len >= limits.WaitingReceivers {
-		s.mu.Unlock()
-		return nil, reason.New(reason.QuotaExceeded, "%d receivers wait already, all that may", limits.WaitingReceivers).On(s.name)
 	}
 	if err := b.quotas.Take(id.Principal(), quota.Receivers, 1); err != nil {
 		s.mu.Unlock()
 		return nil, on(s, err)
 	}
 	defer b.quotas.Give(id.Principal(), quota.Receivers, 1)
-	w := &waiting[*receiver]{value: &receiver{caller: id, want: want, done: make(chan struct{})}}
-	s.receivers.push(w)
+	w := &waiting[*receiver]{value: newReceiver(id, want)}
+	if err := s.lineUpLocked(w); err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
 	recall := s.doorHeld > 0
 	s.flushLocked()
 	s.mu.Unlock()
 	if recall {
 		s.recall(ctx)()
 	}
-	timer := time.NewTimer(r.Wait)
-	defer timer.Stop()
-	select {
-	case <-w.value.done:
-	case <-timer.C:
-	case <-ctx.Done():
+	w.value.await(ctx, r.Wait)
+	s.leaveLine(w)
+	return s.handOver(ctx, w.value.deliveries, want.Consume, on(s, w.value.err))
+}
+
+// lockAndLease takes the queue's lock, leases what is ready, adds it to what there is already and takes it off what is wanted.
+// Where payloads have to be read first it gives the lock up meanwhile. An error is why this queue gave nothing, or the
+// context's. The lock is held when it returns.
+func (s *served) lockAndLease(ctx context.Context, id identity.Identity, want *queue.LeaseRequest, got []queue.Delivery) (_ []queue.Delivery, now queue.Instant, err error) {
+	had := len(got)
+	for {
+		s.mu.Lock()
+		now = s.b.now()
+		if s.overdueLocked(now) {
+			s.mu.Unlock()
+			s.expire(now.Mono)
+			s.mu.Lock()
+		}
+		before := len(got)
+		if err = s.mayLocked(id, access.Receive); err == nil {
+			want.Strict = before > 0
+			got, err = s.q.Lease(now, *want, got)
+		}
+		for i := before; i < len(got); i++ {
+			want.MaxBytes -= got[i].Bytes()
+			want.Max--
+		}
+		if before > had {
+			err = nil // what came first is handed out
+		}
+		if err != nil || want.Max <= 0 || want.MaxBytes <= 0 || before > had && len(got) == before {
+			return got, now, err
+		}
+		w := s.missingLocked() // there is more, on disk
+		if w == nil {
+			return got, now, nil
+		}
+		s.flushLocked()
+		s.mu.Unlock()
+		s.fetch(w)
+		if err := ctx.Err(); err != nil {
+			s.mu.Lock()
+			return got, now, err
+		}
 	}
+}
+
+// lineUpLocked puts a Receive call at the back of the line.
+func (s *served) lineUpLocked(w *waiting[*receiver]) error {
+	if s.receivers.len >= limits.WaitingReceivers {
+		return reason.New(reason.QuotaExceeded, "%d receivers wait already, all that may", limits.WaitingReceivers).On(s.name)
+	}
+	s.receivers.push(w)
+	return nil
+}
+
+func (s *served) leaveLine(w *waiting[*receiver]) {
 	s.mu.Lock()
 	s.receivers.remove(w)
 	s.mu.Unlock()
-	// Out of line: nobody writes the outcome any more.
-	return s.handOver(ctx, w.value.deliveries, want.Consume, on(s, w.value.err))
 }
 
 // handOver releases what was leased for a caller that is gone.
@@ -155,12 +196,16 @@ func (s *served) handOver(ctx context.Context, got []queue.Delivery, consumed bo
 		}
 		return nil, err
 	}
+	s.release(receiptsOf(got))
+	return nil, err
+}
+
+func receiptsOf(got []queue.Delivery) []queue.Receipt {
 	receipts := make([]queue.Receipt, len(got))
 	for i := range got {
 		receipts[i] = got[i].Receipt
 	}
-	s.release(receipts)
-	return nil, err
+	return receipts
 }
 
 // release gives leases back, uncounted. Stale receipts are passed over.
@@ -192,6 +237,9 @@ func (r *ReceiveRequest) leaseRequest() (queue.LeaseRequest, error) {
 	}
 	if r.MaxBody < 0 || r.Truncate && r.MaxBody == 0 {
 		return queue.LeaseRequest{}, reason.Invalid("max_body_bytes", "truncate needs max_body_bytes above 0")
+	}
+	if r.Wait < 0 || r.Wait > limits.WaitMax {
+		return queue.LeaseRequest{}, reason.Invalid("wait", "wait %v: it must be 0 (not at all) to %v", r.Wait, limits.WaitMax)
 	}
 	if err := checkLease(r.Lease, r.Consume); err != nil {
 		return queue.LeaseRequest{}, err

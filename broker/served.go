@@ -315,7 +315,7 @@ func (s *served) stop() {
 func (s *served) endWaitersLocked(err error) {
 	s.receivers.each(func(n *waiting[*receiver]) {
 		s.receivers.remove(n)
-		n.value.end(nil, err)
+		n.value.fail(s, err)
 	})
 	for n := s.blocked.first(); n != nil; n = s.blocked.first() {
 		s.unblockLocked(n)

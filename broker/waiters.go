@@ -155,11 +155,17 @@ func (s *served) serveLocked(n *waiting[*receiver], now queue.Instant) bool {
 	if r.consumer != nil {
 		return r.consumer.serveLocked(n, now)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over { // another queue was first, or its time is up, and it is about to leave
+		s.receivers.remove(n)
+		return false
+	}
 	got, err := s.q.Lease(now, r.want, nil)
 	if len(got) == 0 && err == nil {
 		return false
 	}
 	s.receivers.remove(n)
-	r.end(got, on(s, err))
+	r.endLocked(s, got, on(s, err))
 	return true
 }

@@ -11,6 +11,7 @@ type LeaseRequest struct {
 	Selector Selector      // in its normal form
 	Max      int           // messages
 	MaxBytes int           // of bodies, headers and ids; a single message may be larger
+	Strict   bool          // not even a single message may
 	Duration time.Duration // of the lease; 0: the queue's
 	Consume  bool          // consumed at once: no lease
 	MaxBody  int           // bytes of a body; 0: any size
@@ -57,7 +58,7 @@ func (q *Queue) Lease(now Instant, l LeaseRequest, out []Delivery) ([]Delivery, 
 			}
 			break
 		}
-		if bytes += s.ref.charge(); len(r.Seqs) > 0 && bytes > l.MaxBytes {
+		if bytes += s.ref.charge(); (len(r.Seqs) > 0 || l.Strict) && bytes > l.MaxBytes {
 			break
 		}
 		r.Seqs = append(r.Seqs, s.seq)
