@@ -64,7 +64,7 @@ func (s *served) mayLocked(id identity.Identity, want access.Right) error {
 	return s.b.forbids(id, s, want)
 }
 
-// endForbiddenLocked ends what waits, and streams of deliveries, on behalf of callers whose access was
+// endForbiddenLocked ends what waits, streams of deliveries, and taps, on behalf of callers whose access was
 // withdrawn.
 func (s *served) endForbiddenLocked() {
 	s.receivers.each(func(n *waiting[*receiver]) {
@@ -76,6 +76,11 @@ func (s *served) endForbiddenLocked() {
 	for c := range s.consumers { // those that are not in line
 		if err := s.b.forbids(c.id, s, access.Receive); err != nil {
 			c.failLocked(err)
+		}
+	}
+	for _, t := range s.taps {
+		if err := s.b.forbids(t.id, s, access.Look); err != nil {
+			t.withdrawLocked(err)
 		}
 	}
 	for n := s.blocked.first(); n != nil; {

@@ -62,6 +62,9 @@ func (b *Broker) createQueue(id identity.Identity, name string, edit Edit, exclu
 	b.mu.RLock()
 	existing, count := b.byName[name], len(b.byName)
 	b.mu.RUnlock()
+	if temporaryName(name) && (existing == nil || existing.temporary) {
+		return nil, Info{}, false, reason.Invalid("name", "queue name %s: names that begin with %s are given to temporary queues, by OpenTemporaryQueue; choose another", name, limits.TemporaryPrefix)
+	}
 	if existing != nil {
 		info, err := b.sameQueue(id, existing, edit, exclusive)
 		return existing, info, false, err
@@ -108,7 +111,7 @@ var sequenceBlock uint64 = 1 << 24
 
 // defineLocked writes the queue's definition: all of it but its messages.
 func (s *served) defineLocked(now queue.Instant) {
-	if s.b.journal == nil {
+	if s.b.journal == nil || s.temporary {
 		return
 	}
 	s.baseAt = uint64(s.b.journal.Generation())
@@ -127,7 +130,7 @@ func (s *served) defineLocked(now queue.Instant) {
 
 // reserveLocked reserves further sequences of a memory queue long before those that are reserved are used up.
 func (s *served) reserveLocked(now queue.Instant) {
-	if !s.durable && s.b.journal != nil && s.q.Last()+sequenceBlock/2 > s.q.Reserved() {
+	if !s.durable && !s.temporary && s.b.journal != nil && s.q.Last()+sequenceBlock/2 > s.q.Reserved() {
 		s.defineLocked(now)
 	}
 }
@@ -200,6 +203,9 @@ func (b *Broker) checkDeadLetters(id identity.Identity, name string, s *queue.Se
 			return reason.New(reason.DeadLetterCycle, "more than %d dead-letter queues behind each other: %s", limits.DeadLetterDepth, path).On(name)
 		}
 		dead := b.byName[next]
+		if temporaryName(next) && (dead == nil || dead.temporary) && !temporaryName(name) {
+			return reason.Invalid("settings.dead_letter_queue", "dead_letter_queue %s: a temporary queue ends with its session; name a queue that stays", next).On(name)
+		}
 		if dead == nil {
 			return nil
 		}
@@ -294,6 +300,11 @@ func (b *Broker) updateQueue(id identity.Identity, name string, edit Edit) (_ *s
 	if err := b.checkSettings(id, name, &settings, &old); err != nil {
 		return nil, Info{}, "", err
 	}
+	if s.temporary {
+		if err := checkTemporary(&settings); err != nil {
+			return nil, Info{}, "", on(s, err)
+		}
+	}
 	if err := s.changeDoor(&old, &settings); err != nil {
 		return nil, Info{}, "", on(s, err)
 	}
@@ -345,13 +356,14 @@ func (b *Broker) deleteQueue(id identity.Identity, name string) (*served, int64,
 	for c := range s.consumers {
 		c.failLocked(gone)
 	}
+	s.endTapsLocked(gone)
 	s.timer.Stop()
 	door := s.door
 	s.door = nil
 	messages := s.q.Len()
 	s.uncountLocked()
 	s.dischargeLocked()
-	if b.journal != nil {
+	if b.journal != nil && !s.temporary {
 		s.frameLocked().addOwn(itemDeleted, s.id)
 		s.frame.join(s)
 		s.flushLocked()
@@ -403,7 +415,7 @@ func (s *served) info() Info {
 	now := s.b.now()
 	i := Info{
 		Name: s.name, ID: s.id, Settings: *s.q.Settings(), Paused: s.q.Paused(), CreatedAt: s.q.CreatedAt,
-		Stats: Stats{Stats: s.q.Stats(now), Receivers: len(s.consumers)},
+		Stats: Stats{Stats: s.q.Stats(now), Receivers: len(s.consumers), Taps: len(s.taps)}, Temporary: s.temporary,
 	}
 	s.receivers.each(func(n *waiting[*receiver]) {
 		if n.value.consumer == nil {

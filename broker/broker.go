@@ -55,6 +55,8 @@ type Broker struct {
 	maxMemory     int64
 	payloadMemory int64
 	totals        sharedTotals
+	lateReplies   atomic.Uint64 // see late
+	tapped        tapAccounts
 	compactor     *compactor
 	failure       atomic.Pointer[error]
 	failed        chan struct{}
@@ -168,10 +170,14 @@ func (b *Broker) Totals() Totals {
 	for _, s := range b.all() {
 		s.mu.Lock()
 		t.Queues++
+		if s.temporary {
+			t.Temporary++
+		}
 		t.Messages += s.q.Len()
 		t.Bytes += s.q.Bytes()
 		s.mu.Unlock()
 	}
+	t.LateReplies = b.lateReplies.Load()
 	return t
 }
 

@@ -137,8 +137,7 @@ func (s *served) publishCommittedLocked() bool {
 	if s.deleted || last <= s.q.Published() {
 		return false
 	}
-	s.q.Publish(last)
-	s.visibleLocked()
+	s.showLocked(last)
 	return true
 }
 

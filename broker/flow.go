@@ -46,7 +46,7 @@ type part struct {
 	freedMessages, freedBytes int64
 	stored                    queue.Stored
 
-	ways       []copyWay       // by which copies come
+	ways       []copyWay   // by which copies come
 	copies     []int       // messages of the flow that may come by them
 	takes      []int       // which messages of the flow the batch is
 	spare      queue.Batch // copies that it may go without

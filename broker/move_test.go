@@ -568,7 +568,7 @@ func TestImportMendsAPastThatCanNotBe(t *testing.T) {
 		if all[0].SentAt != now || all[0].State != queue.Ready {
 			w.Errorf("sent in the future: %+v", all[0])
 		}
-		if all[1].Attempts != limits.ImportAttemptsMax || all[1].State != queue.Buried || len(all[1].BuryReason) != limits.ImportReasonLength || all[1].SentAt != now {
+		if all[1].Attempts != limits.MaxAttemptsMax || all[1].State != queue.Buried || len(all[1].BuryReason) != limits.ImportReasonLength || all[1].SentAt != now {
 			w.Errorf("buried: %+v", all[1])
 		}
 		if all[2].State != queue.Ready || all[3].State != queue.Ready || len(all[3].Headers) != limits.Headers+2 {

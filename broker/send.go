@@ -52,7 +52,7 @@ func (b *Broker) Send(ctx context.Context, id identity.Identity, r SendRequest) 
 func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest) (queue.Stored, Ticket, error) {
 	s, err := b.findInTurn(ctx, id, r.Queue, access.Send, sendWork(r.Messages))
 	if err != nil {
-		return queue.Stored{}, 0, err
+		return queue.Stored{}, 0, b.late(err, r.Queue)
 	}
 	bytes := totalBytes(r.Messages)
 	if err := b.admit(ctx, s, len(r.Messages), bytes); err != nil {
@@ -80,7 +80,7 @@ func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest
 		}
 		ticket = s.ticket()
 	}
-	return stored, ticket, on(s, err)
+	return stored, ticket, b.late(on(s, err), r.Queue)
 }
 
 // errCopied is of a send that has to be done together with other queues.
@@ -125,7 +125,7 @@ func (s *served) sendLocked(id identity.Identity, r *SendRequest, batch queue.Ba
 	} else if !blocks {
 		return queue.Stored{}, nil, s.lineError()
 	}
-	w, err := s.lineUpLocked(id, batch, bytes)
+	w, err := s.blockLocked(id, batch, bytes)
 	return queue.Stored{}, w, err
 }
 
@@ -144,8 +144,8 @@ func (s *served) lineError() error {
 	return reason.New(reason.QueueFull, "%d senders wait for room already: wait too, or try again later", s.blocked.len).Retry(fullRetry)
 }
 
-// lineUpLocked gives a sender its place in the line of those who wait for room.
-func (s *served) lineUpLocked(id identity.Identity, batch queue.Batch, bytes int64) (*waiting[*blockedSend], error) {
+// blockLocked gives a sender its place in the line of those who wait for room.
+func (s *served) blockLocked(id identity.Identity, batch queue.Batch, bytes int64) (*waiting[*blockedSend], error) {
 	w := &waiting[*blockedSend]{value: &blockedSend{caller: id, batch: batch, charge: bytes, done: make(chan struct{}), turn: make(chan struct{}, 1)}}
 	for i := range batch.Messages {
 		w.value.dedup = w.value.dedup || batch.Messages[i].DedupID != ""
@@ -209,11 +209,11 @@ func (s *served) awaitRoom(ctx context.Context, w *waiting[*blockedSend], timer 
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	return s.leaveLine(w, err)
+	return s.giveUpRoom(w, err)
 }
 
-// leaveLine gives a place in line up, with an error, unless the batch was stored in the last moment.
-func (s *served) leaveLine(w *waiting[*blockedSend], err error) (queue.Stored, error) {
+// giveUpRoom gives a place in line up, with an error, unless the batch was stored in the last moment.
+func (s *served) giveUpRoom(w *waiting[*blockedSend], err error) (queue.Stored, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {

@@ -42,7 +42,7 @@ func (b *Broker) tryCopied(ctx context.Context, id identity.Identity, s *served,
 		}
 		if err != nil {
 			if w != nil {
-				stored, err := s.leaveLine(w, err)
+				stored, err := s.giveUpRoom(w, err)
 				return stored, s.ticket(), nil, on(s, err)
 			}
 			return queue.Stored{}, 0, nil, on(s, err)
@@ -120,7 +120,7 @@ func (f *flow) decideLocked(id identity.Identity, s *served, r *SendRequest, w *
 	if w != nil {
 		return queue.Stored{}, w, nil
 	}
-	w, err := s.lineUpLocked(id, queue.Batch{Messages: r.Messages, Producer: r.Producer, Number: r.Batch}, totalBytes(r.Messages))
+	w, err := s.blockLocked(id, queue.Batch{Messages: r.Messages, Producer: r.Producer, Number: r.Batch}, totalBytes(r.Messages))
 	return queue.Stored{}, w, err
 }
 

@@ -22,6 +22,8 @@ type served struct {
 	name string
 	id   uint64
 
+	temporary bool // it ends with its session, and the journal knows nothing of it; never changes
+
 	// settings is a copy of the queue's, for checks without the lock.
 	settings atomic.Pointer[queue.Settings]
 
@@ -32,6 +34,7 @@ type served struct {
 
 	receivers waiters // who waits for messages, first come first served
 	consumers map[*Consumer]struct{}
+	taps      []*Tap             // who copies what arrives
 	blocked   line[*blockedSend] // who waits for room, first come first
 	// Bytes of the messages of blocked senders.
 	blockedBytes int64
@@ -151,13 +154,17 @@ func (s *served) afterLocked(now queue.Instant) {
 // publishLocked makes what was sent visible, unless that has to wait for the disk.
 func (s *served) publishLocked() {
 	if !s.durable {
-		s.q.Publish(s.q.Last())
-		s.visibleLocked()
+		s.showLocked(s.q.Last())
 	}
 }
 
-// visibleLocked tells who waits for arrivals.
-func (s *served) visibleLocked() {
+// showLocked makes what was sent visible up to a sequence, and tells who looks at arrivals.
+func (s *served) showLocked(last uint64) {
+	first := s.q.Published() + 1
+	s.q.Publish(last)
+	if len(s.taps) > 0 {
+		s.tapLocked(first, last)
+	}
 	if s.arrived != nil {
 		close(s.arrived)
 		s.arrived = nil
@@ -301,6 +308,7 @@ func (s *served) stop() {
 	for c := range s.consumers {
 		c.stopLocked() // they can still settle
 	}
+	s.endTapsLocked(shuttingDown())
 	s.endWaitersLocked(shuttingDown())
 	s.mu.Unlock()
 	if door != nil {

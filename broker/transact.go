@@ -122,7 +122,7 @@ func (b *Broker) plan(id identity.Identity, r *TransactRequest) (*flow, error) {
 	for i := range r.Sends {
 		s, err := b.find(id, r.Sends[i].Queue, access.Send)
 		if err != nil {
-			return nil, at(err, i)
+			return nil, at(b.late(err, r.Sends[i].Queue), i)
 		}
 		if len(r.Sends[i].Messages) == 0 {
 			return nil, at(reason.Invalid("sends", "a send of no messages").On(s.name), i)
@@ -167,6 +167,9 @@ func (b *Broker) transactLocked(f *flow, r *TransactRequest) ([]queue.Stored, er
 	sending := 0
 	for _, p := range f.parts {
 		if err := p.s.goneLocked(); err != nil {
+			if len(p.sends) > 0 {
+				err = at(b.late(err, p.s.name), p.sends[0])
+			}
 			return nil, err
 		}
 		if len(p.sends) == 0 {

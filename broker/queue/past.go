@@ -43,12 +43,12 @@ func (p *Peeked) imported(now int64) (Message, Past, *reason.Error) {
 	case min(p.SentAt, p.Due, p.Expires) < 0:
 		return m, Past{}, reason.Invalid("send_time", "a time before 1970: send, due and expire time must be later")
 	case p.Attempts < 0:
-		return m, Past{}, reason.Invalid("attempts", "%d attempts: they must be 0 to %d", p.Attempts, limits.ImportAttemptsMax)
+		return m, Past{}, reason.Invalid("attempts", "%d attempts: they must be 0 to %d", p.Attempts, limits.MaxAttemptsMax)
 	case p.Expires != 0 && p.Expires <= p.SentAt:
 		return m, Past{}, reason.Invalid("expire_time", "the TTL ends before the message was sent: expire_time must be after send_time")
 	}
 	past := Past{
-		SentAt: min(p.SentAt, now), Expires: p.Expires, Attempts: min(p.Attempts, limits.ImportAttemptsMax),
+		SentAt: min(p.SentAt, now), Expires: p.Expires, Attempts: min(p.Attempts, limits.MaxAttemptsMax),
 		Buried: p.State == Buried, Why: cutText(p.BuryReason, limits.ImportReasonLength),
 	}
 	if past.SentAt == 0 {

@@ -60,23 +60,23 @@ const (
 	ProducerAnswers      = 1 << 20  // batches of all producers, before each keeps fewer
 	ProducerWindow       = 2 * time.Minute
 	ModeDefault          = 0o600
-	DeadLetterDepth      = 16      // dead-letter queues behind each other
-	Binds                = 64      // binds of a queue
-	BindTargets          = 256     // queues that one send may reach
-	ReceiveQueues        = 256     // queues of one receive
-	Taps                 = 64      // of a queue
-	TapMessages          = 4096    // messages that wait for a tap's reader; those beyond are skipped
-	TapBytes             = 8 << 20 // bytes of their bodies, headers and ids
-	MoveMessages         = 256     // messages moved in one atomic step
-	MoveBytes            = 1 << 20 // bytes of them, unless one message is larger
-	RedriveQueues        = 4096    // queues that dead letters of one queue go back to in one call
-	ImportAttemptsMax    = MaxAttemptsMax
-	ImportReasonLength   = 1024    // bytes of why an imported message is buried; the rest is cut
-	TemporaryPrefix      = "/tmp." // of the names of temporary queues, which no other queue may have
-	TemporaryMode        = 0o622   // who knows the name may send
-	SchemaBytes          = 1 << 20 // of a descriptor set
-	SchemaTypes          = 1024    // types with a message
-	SchemaVersions       = 16      // kept of a queue's schema
+	DeadLetterDepth      = 16       // dead-letter queues behind each other
+	Binds                = 64       // binds of a queue
+	BindTargets          = 256      // queues that one send may reach
+	ReceiveQueues        = 256      // queues of one receive
+	Taps                 = 64       // of a queue
+	TapMessages          = 4096     // messages that wait for a tap's reader; those beyond are skipped
+	TapBytes             = 8 << 20  // bytes of their bodies, headers and ids
+	TapBytesOfOne        = 64 << 20 // the same of all taps of one identity
+	MoveMessages         = 256      // messages moved in one atomic step
+	MoveBytes            = 1 << 20  // bytes of them, unless one message is larger
+	RedriveQueues        = 4096     // queues that dead letters of one queue go back to in one call
+	ImportReasonLength   = 1024     // bytes of why an imported message is buried; the rest is cut
+	TemporaryPrefix      = "/tmp."  // of the names of temporary queues, which no other queue may have
+	TemporaryMode        = 0o622    // who knows the name may send
+	SchemaBytes          = 1 << 20  // of a descriptor set
+	SchemaTypes          = 1024     // types with a message
+	SchemaVersions       = 16       // kept of a queue's schema
 )
 
 // Transport.
