@@ -40,18 +40,23 @@ func TestQueueShowsAllThatIsKnown(t *testing.T) {
 		Name: "/q", ID: 3, Paused: true, CreatedAt: 5e9, Settings: queue.Default(1, 2),
 		Stats: broker.Stats{
 			Stats: queue.Stats{Ready: 1, Delayed: 2, Leased: 3, Buried: 4, Uncommitted: 5, Bytes: 6, OldestReady: 990e9, DedupIDs: 7, Sent: 8, Delivered: 9, Consumed: 10,
-				Nacked: 11, LeaseExpired: 12, TTLDropped: 13, OverflowDropped: 14, DeadLettered: 15, Purged: 16, Duplicates: 17, Peeked: 18},
-			Receivers: 19, BlockedSenders: 20, SendRate: 21, DeliveryRate: 22, AckRate: 23},
+				Nacked: 11, LeaseExpired: 12, TTLDropped: 13, OverflowDropped: 14, DeadLettered: 15, Purged: 16, Duplicates: 17, Peeked: 18, Moved: 24},
+			Receivers: 19, BlockedSenders: 20, Taps: 25, SendRate: 21, DeliveryRate: 22, AckRate: 23},
 		Doors: []broker.DoorStatus{{Direction: "in", Name: "/q", Open: true, Problem: "p", MaxMessages: 1, MessageSize: 2, Current: 3, Passed: 4, Skipped: 5, UID: 6, GID: 7, Mode: 8}},
+		Binds: []broker.BindStatus{{To: "/d", Copied: 1, Skipped: 2, Problem: "full"}}, Temporary: true, Schema: 4,
 	}, now)
 	if got.Name != "/q" || got.Id != 3 || !got.Paused || got.CreateTime.Seconds != 5 {
 		t.Errorf("queue %v", got)
 	}
 	stats := &ipcdv1.QueueStats{Ready: 1, Delayed: 2, Leased: 3, Buried: 4, Uncommitted: 5, Bytes: 6, OldestAge: seconds(10), DedupIds: 7, SentTotal: 8, DeliveredTotal: 9, ConsumedTotal: 10,
 		NackedTotal: 11, LeaseExpiredTotal: 12, TtlDroppedTotal: 13, OverflowDroppedTotal: 14, DeadLetteredTotal: 15, PurgedTotal: 16, DuplicatesTotal: 17, PeekedTotal: 18,
-		Receivers: 19, BlockedSenders: 20, SendRate: 21, DeliveryRate: 22, AckRate: 23}
+		MovedTotal: 24, Taps: 25, Receivers: 19, BlockedSenders: 20, SendRate: 21, DeliveryRate: 22, AckRate: 23}
 	if !proto.Equal(got.Stats, stats) {
 		t.Errorf("stats %v\nwant  %v", got.Stats, stats)
+	}
+	bind := &ipcdv1.BindStatus{Destination: "/d", CopiedTotal: 1, SkippedTotal: 2, Problem: "full"}
+	if len(got.Binds) != 1 || !proto.Equal(got.Binds[0], bind) || !got.Temporary || got.SchemaVersion != 4 {
+		t.Errorf("binds %v, temporary %v, schema %d", got.Binds, got.Temporary, got.SchemaVersion)
 	}
 	door := &ipcdv1.KernelQueueStatus{Direction: "in", Name: "/q", Open: true, Problem: "p", MaxMessages: 1, MessageSize: 2, CurrentMessages: 3, PassedTotal: 4, SkippedTotal: 5, OwnerUid: 6, GroupGid: 7, Mode: 8}
 	if len(got.KernelQueues) != 1 || !proto.Equal(got.KernelQueues[0], door) {

@@ -168,6 +168,9 @@ func TestInfoTellsAboutStorage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if info.TemporaryQueues != 2 || info.LateRepliesTotal != 5 {
+		t.Errorf("temporary queues %d, late replies %d", info.TemporaryQueues, info.LateRepliesTotal)
+	}
 	want := &ipcdv1.Storage{Durable: true, Segments: 1, UsedBytes: 2, DiskBytes: 3, LiveBytes: 4, MemoryBytes: 5, CommitsTotal: 6,
 		SyncTimeTotal: durationpb.New(7), SyncTimeMax: durationpb.New(8), Full: true, Damaged: 2, DamagedQueues: []string{"/mine"}}
 	if !proto.Equal(info.Storage, want) {

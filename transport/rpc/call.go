@@ -85,6 +85,8 @@ func (c *call) onRequest(request any) {
 		c.on(r.GetRing())
 	case interface{ GetName() string }:
 		c.on(r.GetName())
+	case interface{ GetSource() string }:
+		c.on(r.GetSource())
 	}
 }
 

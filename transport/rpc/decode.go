@@ -78,11 +78,16 @@ func decodeBatch(messages []*ipcdv1.Message, reuse []queue.Message) ([]queue.Mes
 // decodeMessage refuses only what would not survive the way into a queue.Message; what a queue takes
 // is the queue's business.
 func decodeMessage(m *ipcdv1.Message, to *queue.Message) *reason.Error {
+	return decodeMessageWith(m, to, limits.Headers)
+}
+
+// decodeMessageWith is decodeMessage for messages with up to so many headers.
+func decodeMessageWith(m *ipcdv1.Message, to *queue.Message, headers int) *reason.Error {
 	if m.Priority > limits.PriorityMax {
 		return reason.Invalid("priority", "priority %d: it must be 0 to %d", m.Priority, limits.PriorityMax)
 	}
-	if len(m.Headers) > limits.Headers {
-		return reason.Invalid("headers", "%d headers: a message may have %d", len(m.Headers), limits.Headers)
+	if len(m.Headers) > headers {
+		return reason.Invalid("headers", "%d headers: a message may have %d", len(m.Headers), headers)
 	}
 	*to = queue.Message{
 		Type:          m.Type,
@@ -152,6 +157,17 @@ func decodeConsume(mode ipcdv1.SettleMode) (bool, error) {
 		return true, nil
 	}
 	return false, reason.Invalid("settle_mode", "settle_mode %d is not known: it may be LEASE (1) or CONSUME (2)", mode)
+}
+
+// decodeOrder reports whether messages are shown by sequence.
+func decodeOrder(order ipcdv1.PeekOrder) (bool, error) {
+	switch order {
+	case ipcdv1.PeekOrder_PEEK_ORDER_UNSPECIFIED, ipcdv1.PeekOrder_PEEK_ORDER_STATE:
+		return false, nil
+	case ipcdv1.PeekOrder_PEEK_ORDER_SEQUENCE:
+		return true, nil
+	}
+	return false, reason.Invalid("order", "order %d is not known: it may be STATE (1) or SEQUENCE (2)", order)
 }
 
 var states = [...]queue.State{

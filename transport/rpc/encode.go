@@ -102,6 +102,9 @@ func (s *deliverySlab) encode(deliveries []queue.Delivery, queueName string, rec
 		setTime(&slot.sent, from.SentAt)
 		to.Message, to.SendTime = &slot.message, &slot.sent
 		to.Queue = queueName
+		if from.Queue != "" {
+			to.Queue = from.Queue
+		}
 		to.Sequence = from.Sequence
 		to.Attempts = uint32(from.Attempts)
 		to.TruncatedFrom = uint64(from.TruncatedFrom)
@@ -128,7 +131,7 @@ func (s *deliverySlab) recycle() {
 		m := &s.slots[i].message
 		m.Body, m.Headers = nil, nil
 		m.DedupId, m.CorrelationId, m.ReplyTo, m.ContentType = "", "", "", ""
-		s.slots[i].delivery.Receipt = ""
+		s.slots[i].delivery.Receipt, s.slots[i].delivery.Queue = "", ""
 	}
 	slabs.Put(s)
 }

@@ -33,6 +33,42 @@ type fakeBroker struct {
 	transact func(r broker.TransactRequest) ([]queue.Stored, error)
 	backup   func(id identity.Identity, file func(name string, size, total int64, content io.Reader) error) error
 	storage  broker.Storage
+
+	move      func(r broker.MoveRequest) (int64, string, error)
+	redrive   func(r broker.RedriveRequest) ([]broker.Redriven, error)
+	bind      func(source string, bind queue.Bind) (broker.Info, error)
+	unbind    func(source, destination string) (broker.Info, error)
+	temporary func(edit broker.Edit) (broker.Info, func(), error)
+	imported  func(r broker.ImportRequest) (queue.Stored, error)
+	tap       func(r broker.TapRequest) (transport.Tap, error)
+}
+
+func (f *fakeBroker) Move(_ context.Context, _ identity.Identity, r broker.MoveRequest) (int64, string, error) {
+	return f.move(r)
+}
+
+func (f *fakeBroker) Redrive(_ context.Context, _ identity.Identity, r broker.RedriveRequest) ([]broker.Redriven, error) {
+	return f.redrive(r)
+}
+
+func (f *fakeBroker) Bind(_ context.Context, _ identity.Identity, source string, bind queue.Bind) (broker.Info, error) {
+	return f.bind(source, bind)
+}
+
+func (f *fakeBroker) Unbind(_ context.Context, _ identity.Identity, source, destination string) (broker.Info, error) {
+	return f.unbind(source, destination)
+}
+
+func (f *fakeBroker) OpenTemporary(_ context.Context, _ identity.Identity, edit broker.Edit) (broker.Info, func(), error) {
+	return f.temporary(edit)
+}
+
+func (f *fakeBroker) Import(_ context.Context, _ identity.Identity, r broker.ImportRequest) (queue.Stored, error) {
+	return f.imported(r)
+}
+
+func (f *fakeBroker) Tap(_ context.Context, _ identity.Identity, r broker.TapRequest) (transport.Tap, error) {
+	return f.tap(r)
 }
 
 func (f *fakeBroker) CreateQueue(_ context.Context, id identity.Identity, name string, edit broker.Edit, exclusive bool) (broker.Info, bool, error) {
@@ -114,7 +150,7 @@ func (f *fakeBroker) AwaitArrival(ctx context.Context, _ identity.Identity, _ st
 }
 
 func (f *fakeBroker) Totals() broker.Totals {
-	return broker.Totals{Queues: 3, Messages: 20, Bytes: 1000}
+	return broker.Totals{Queues: 3, Temporary: 2, Messages: 20, Bytes: 1000, LateReplies: 5}
 }
 func (f *fakeBroker) Instance() string { return "instance-1" }
 

@@ -63,11 +63,19 @@ func (s messages) Receive(ctx context.Context, r *ipcdv1.ReceiveRequest) (*ipcdv
 		s.release(ctx, caller, deliveries[n:])
 		deliveries = deliveries[:n]
 	}
-	return &ipcdv1.ReceiveResponse{Deliveries: new(deliverySlab).encode(deliveries, r.Queue, true)}, nil
+	return &ipcdv1.ReceiveResponse{Deliveries: new(deliverySlab).encode(deliveries, request.Queue, true)}, nil
 }
 
 func decodeReceive(r *ipcdv1.ReceiveRequest) (out broker.ReceiveRequest, err error) {
 	out = broker.ReceiveRequest{Queue: r.Queue, MaxBody: decodeBody(r.MaxBodyBytes), Truncate: r.Truncate}
+	if len(r.Queues) > 0 {
+		if err := checkQueues(r); err != nil {
+			return out, err
+		}
+		if out.Queues = r.Queues; len(r.Queues) == 1 {
+			out.Queue, out.Queues = r.Queues[0], nil
+		}
+	}
 	if out.Selector, err = decodeSelector(r.Selector); err != nil {
 		return out, err
 	}
@@ -86,6 +94,24 @@ func decodeReceive(r *ipcdv1.ReceiveRequest) (out broker.ReceiveRequest, err err
 	}
 	out.Consume, err = decodeConsume(r.SettleMode)
 	return out, err
+}
+
+// checkQueues says what is wrong with the names of several queues. Whether these are names the broker says.
+func checkQueues(r *ipcdv1.ReceiveRequest) error {
+	if r.Queue != "" {
+		return reason.Invalid("queues", "both queue and queues are set: name one queue, or several in queues")
+	}
+	if len(r.Queues) > limits.ReceiveQueues {
+		return reason.Invalid("queues", "%d queues: a receive may name %d", len(r.Queues), limits.ReceiveQueues)
+	}
+	seen := make(map[string]bool, len(r.Queues))
+	for i, name := range r.Queues {
+		if seen[name] {
+			return reason.Invalid("queues", "queue %.200q is named twice: name each once", name).At(i)
+		}
+		seen[name] = true
+	}
+	return nil
 }
 
 // wireBytes is about what a delivery takes in a frame, and never less.

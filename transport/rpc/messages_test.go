@@ -130,13 +130,45 @@ func TestReceivePassesEveryFieldOn(t *testing.T) {
 	}
 }
 
+func TestReceiveOfSeveralQueuesTellsFromWhichEachCame(t *testing.T) {
+	var got broker.ReceiveRequest
+	h := serve(t, &fakeBroker{receive: func(_ context.Context, r broker.ReceiveRequest) ([]queue.Delivery, error) {
+		got = r
+		out := deliveries(2, 4)
+		if len(r.Queues) > 0 {
+			out[0].Queue, out[1].Queue = "/b", "/a"
+		}
+		return out, nil
+	}})
+	response, err := h.messages.Receive(t.Context(), &ipcdv1.ReceiveRequest{Queues: []string{"/a", "/b"}, MaxMessages: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Queue != "" || !equal(got.Queues, []string{"/a", "/b"}) || response.Deliveries[0].Queue != "/b" || response.Deliveries[1].Queue != "/a" {
+		t.Errorf("request %+v, answer %v", got, response)
+	}
+	if response, err = h.messages.Receive(t.Context(), &ipcdv1.ReceiveRequest{Queues: []string{"/a"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got.Queue != "/a" || got.Queues != nil || response.Deliveries[0].Queue != "/a" {
+		t.Errorf("of one queue: request %+v, answer %v", got, response)
+	}
+}
+
 func TestReceiveRefusesWhatMakesNoSense(t *testing.T) {
 	h := serve(t, &fakeBroker{})
+	manyQueues := make([]string, limits.ReceiveQueues+1)
+	for i := range manyQueues {
+		manyQueues[i] = "/" + strings.Repeat("q", i)
+	}
 	for name, test := range map[string]struct {
 		request *ipcdv1.ReceiveRequest
 		field   string
 	}{
 		"max_messages":     {&ipcdv1.ReceiveRequest{MaxMessages: limits.ReceiveMessages + 1}, "max_messages"},
+		"queue and queues": {&ipcdv1.ReceiveRequest{Queue: "/a", Queues: []string{"/b"}}, "queues"},
+		"too many queues":  {&ipcdv1.ReceiveRequest{Queues: manyQueues}, "queues"},
+		"named twice":      {&ipcdv1.ReceiveRequest{Queues: []string{"/a", "/b", "/a"}}, "queues"},
 		"negative wait":    {&ipcdv1.ReceiveRequest{Wait: seconds(-1)}, "wait"},
 		"invalid wait":     {&ipcdv1.ReceiveRequest{Wait: &durationpb.Duration{Nanos: 2e9}}, "wait"},
 		"short lease":      {&ipcdv1.ReceiveRequest{Lease: &durationpb.Duration{Nanos: 1}}, "lease"},

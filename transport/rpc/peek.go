@@ -31,8 +31,12 @@ func (s messages) Peek(r *ipcdv1.PeekRequest, stream grpc.ServerStreamingServer[
 	if err != nil {
 		return onQueue(err, r.Queue)
 	}
+	bySequence, err := decodeOrder(r.Order)
+	if err != nil {
+		return onQueue(err, r.Queue)
+	}
 	p := &peeking{Server: s.Server, stream: stream, caller: callerFrom(stream.Context()), left: r.Limit,
-		request: broker.PeekRequest{Queue: r.Queue, Filter: filter, Cursor: r.Cursor, MaxBody: decodeBody(r.MaxBodyBytes)}}
+		request: broker.PeekRequest{Queue: r.Queue, Filter: filter, Cursor: r.Cursor, MaxBody: decodeBody(r.MaxBodyBytes), BySequence: bySequence}}
 	if p.left == 0 {
 		p.left = math.MaxUint64
 	}

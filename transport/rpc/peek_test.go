@@ -242,14 +242,14 @@ func TestFollowHoldsNoMoreThanAPageOfLargeBodies(t *testing.T) {
 
 func TestPeekShowsEverything(t *testing.T) {
 	h := serve(t, &fakeBroker{peek: func(r broker.PeekRequest) (broker.PeekPage, error) {
-		if r.MaxBody != 10 || r.Max != limits.PeekPage || len(r.Filter.States) != 1 || r.Filter.States[0] != queue.Buried {
+		if !r.BySequence || r.MaxBody != 10 || r.Max != limits.PeekPage || len(r.Filter.States) != 1 || r.Filter.States[0] != queue.Buried {
 			t.Errorf("request %+v", r)
 		}
 		d := deliveries(1, 10)[0]
 		d.TruncatedFrom = 99
 		return broker.PeekPage{Messages: []queue.Peeked{{Delivery: d, State: queue.Buried, Due: 1e9, Expires: 2e9, BuryReason: "why"}}}, nil
 	}})
-	stream, err := h.messages.Peek(t.Context(), &ipcdv1.PeekRequest{Queue: "/q", MaxBodyBytes: 10, Filter: &ipcdv1.Filter{States: []ipcdv1.MessageState{ipcdv1.MessageState_MESSAGE_STATE_BURIED}}})
+	stream, err := h.messages.Peek(t.Context(), &ipcdv1.PeekRequest{Queue: "/q", MaxBodyBytes: 10, Order: ipcdv1.PeekOrder_PEEK_ORDER_SEQUENCE, Filter: &ipcdv1.Filter{States: []ipcdv1.MessageState{ipcdv1.MessageState_MESSAGE_STATE_BURIED}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,6 +264,18 @@ func TestPeekShowsEverything(t *testing.T) {
 	}
 	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("the end: %v", err)
+	}
+}
+
+func TestAnUnknownOrderIsRefused(t *testing.T) {
+	h := serve(t, &fakeBroker{})
+	for _, order := range []ipcdv1.PeekOrder{-1, 3} {
+		stream, err := h.messages.Peek(t.Context(), &ipcdv1.PeekRequest{Queue: "/q", Order: order})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.Recv()
+		wantInvalid(t, err, "order")
 	}
 }
 

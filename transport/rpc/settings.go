@@ -90,6 +90,11 @@ var settingsFields = fields[queue.Settings, ipcdv1.QueueSettings]{
 		func(s *ipcdv1.QueueSettings) (uint32, bool, error) { return s.GetOwnerUid(), s.OwnerUid != nil, nil })),
 	withoutDefault(setting("group_gid", func(s *queue.Settings) *uint32 { return &s.GroupGID },
 		func(s *ipcdv1.QueueSettings) (uint32, bool, error) { return s.GetGroupGid(), s.GroupGid != nil, nil })),
+	setting("binds", func(s *queue.Settings) *[]queue.Bind { return &s.Binds },
+		func(s *ipcdv1.QueueSettings) ([]queue.Bind, bool, error) {
+			binds, err := decodeBinds(s.GetBinds())
+			return binds, len(s.GetBinds()) > 0, err
+		}),
 }
 
 // count reads a number. What does not fit an int64 is refused here, all else by queue.Settings.Check.

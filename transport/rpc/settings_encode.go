@@ -19,6 +19,10 @@ func encodeQueue(info broker.Info, now time.Time) *ipcdv1.Queue {
 		CreateTime:   encodeTime(info.CreatedAt),
 		Stats:        encodeStats(&info.Stats, now),
 		KernelQueues: encodeDoors(info.Doors),
+
+		Binds:         encodeBindStatus(info.Binds),
+		Temporary:     info.Temporary,
+		SchemaVersion: info.Schema,
 	}
 }
 
@@ -49,6 +53,7 @@ func encodeSettings(s *queue.Settings) *ipcdv1.QueueSettings {
 		Mode:     new(s.Mode),
 		OwnerUid: new(s.OwnerUID),
 		GroupGid: new(s.GroupGID),
+		Binds:    encodeBinds(s.Binds),
 	}
 }
 
@@ -93,6 +98,8 @@ func encodeStats(s *broker.Stats, now time.Time) *ipcdv1.QueueStats {
 		DuplicatesTotal:      s.Duplicates,
 		PeekedTotal:          s.Peeked,
 		DedupIds:             uint64(s.DedupIDs),
+		MovedTotal:           s.Moved,
+		Taps:                 uint32(s.Taps),
 	}
 	if s.OldestReady != 0 {
 		// The wall clock may have been set back since.

@@ -27,6 +27,7 @@ func unusual() queue.Settings {
 		Kernel: queue.KernelQueue{Mode: queue.KernelBoth, MaxMessages: 11, MessageSize: 12, Type: 13, TypePrefix: true,
 			OutSelector: queue.Selector{Kind: queue.TypeIn, Types: []int64{1, 2}}},
 		Mode: 0o640, OwnerUID: 14, GroupGID: 15,
+		Binds: []queue.Bind{{To: "/a", Skip: true}, {To: "/b", Selector: queue.Selector{Kind: queue.TypeIsNot, Type: 16}}},
 	}
 }
 
@@ -172,6 +173,9 @@ func TestUpdateRefusesWhatMakesNoSense(t *testing.T) {
 		"huge bytes":       {&ipcdv1.QueueSettings{MaxMessageSize: new(uint64(math.MaxUint64))}, []string{"max_message_size"}, "settings.max_message_size", "at most"},
 		"invalid duration": {&ipcdv1.QueueSettings{Lease: &durationpb.Duration{Seconds: 1, Nanos: -1}}, []string{"lease"}, "settings.lease", "valid duration"},
 		"endless backoff":  {&ipcdv1.QueueSettings{Backoff: &ipcdv1.Backoff{Max: seconds(math.MaxInt64)}}, []string{"backoff"}, "settings.backoff.max", "it must be"},
+		"bind overflow":    {&ipcdv1.QueueSettings{Binds: []*ipcdv1.Bind{{Destination: "/b", Overflow: 3}}}, []string{"binds"}, "settings.binds.overflow", "SKIP (2)"},
+		"bind selector":    {&ipcdv1.QueueSettings{Binds: []*ipcdv1.Bind{{Destination: "/b", Selector: &ipcdv1.Selector{Kind: &ipcdv1.Selector_Type{}}}}}, []string{"binds"}, "settings.binds.selector", "/b"},
+		"many binds":       {&ipcdv1.QueueSettings{Binds: make([]*ipcdv1.Bind, 100_000)}, []string{"binds"}, "settings.binds", "a queue may have 64"},
 		"selector":         {&ipcdv1.QueueSettings{Mqueue: &ipcdv1.KernelQueue{OutSelector: &ipcdv1.Selector{Kind: &ipcdv1.Selector_Type{}}}}, []string{"mqueue"}, "selector", "positive"},
 	} {
 		t.Run(name, func(t *testing.T) {

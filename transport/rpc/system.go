@@ -39,6 +39,9 @@ func (s system) GetInfo(ctx context.Context, _ *ipcdv1.GetInfoRequest) (*ipcdv1.
 		Storage:   s.storage(ctx, caller),
 
 		AttachSocket: s.attachSocket,
+
+		TemporaryQueues:  uint64(totals.Temporary),
+		LateRepliesTotal: totals.LateReplies,
 	}
 	if rings, ok := s.rings.(ringTotals); ok {
 		t := rings.Totals()
