@@ -19,6 +19,7 @@ import (
 // that are declared and differ. id is the daemon's own identity: what is made belongs to it unless the declaration
 // says otherwise. applied tells what was made and changed, refused what could not be, and why.
 func declare(ctx context.Context, b transport.Broker, r transport.Rings, id identity.Identity, queues []config.QueueDeclaration, rings []config.RingDeclaration) (applied, refused []string) {
+	var bound []*target[queue.Settings]
 	for i := range queues {
 		d := &queues[i]
 		t := target[queue.Settings]{
@@ -38,6 +39,18 @@ func declare(ctx context.Context, b transport.Broker, r transport.Rings, id iden
 			check: (*queue.Settings).Check, diff: (*queue.Settings).Diff,
 			owner: func(s *queue.Settings) uint32 { return s.OwnerUID }, anybodys: d.OwnerUID != nil,
 		}
+		did, not := t.declare(id.UID)
+		applied, refused = append(applied, did...), append(refused, not...)
+		if d.Binds == nil || len(not) > 0 {
+			continue
+		}
+		bound = append(bound, &t)
+		t.settings = nil
+		binds := bindsOf(d)
+		named(&t.settings, "binds", &binds, func(s *queue.Settings) *[]queue.Bind { return &s.Binds })
+		t.create = func(func(*queue.Settings) error) error { return reason.New(reason.QueueExists, "it was just made") }
+	}
+	for _, t := range bound { // all queues that they name may be there now
 		did, not := t.declare(id.UID)
 		applied, refused = append(applied, did...), append(refused, not...)
 	}
@@ -107,6 +120,7 @@ func (t *target[S]) declare(uid uint32) (applied, refused []string) {
 	changes, refused := t.changes(have)
 	want := have
 	_ = edit(changes)(&want)
+	_ = t.check(&want) // gives it its normal form; what is wrong with it the update says
 	if t.diff(&want, &have) == "" {
 		return nil, refused
 	}
@@ -200,6 +214,18 @@ func queueSettings(d *config.QueueDeclaration) (all []declared[queue.Settings]) 
 	named(&all, "owner", d.OwnerUID, func(s *settings) *uint32 { return &s.OwnerUID })
 	named(&all, "group", d.GroupGID, func(s *settings) *uint32 { return &s.GroupGID })
 	return fix(all, "durability")
+}
+
+// bindsOf returns the binds that a queue's declaration names.
+func bindsOf(d *config.QueueDeclaration) []queue.Bind {
+	all := make([]queue.Bind, len(d.Binds))
+	for i, b := range d.Binds {
+		all[i] = queue.Bind{To: b.To, Skip: b.Overflow != nil && *b.Overflow == "skip"}
+		if len(b.Types) > 0 {
+			all[i].Selector = queue.Selector{Kind: queue.TypeIn, Types: b.Types}
+		}
+	}
+	return all
 }
 
 // ringSettings returns the settings that a ring's declaration names.

@@ -28,10 +28,18 @@ type QueueDeclaration struct {
 	DedupWindow       *time.Duration
 	MaxDedupIDs       *int64
 	TypeNames         map[string]int64
+	Binds             []BindDeclaration
 	Kernel            KernelDeclaration
 	Mode              *uint32 // permission bits
 	OwnerUID          *uint32
 	GroupGID          *uint32
+}
+
+// BindDeclaration is where a queue hands copies on.
+type BindDeclaration struct {
+	To       string  // a queue's name
+	Types    []int64 // none: all
+	Overflow *string // refuse or skip
 }
 
 // KernelDeclaration is what is said of a queue's POSIX message queues.
@@ -114,6 +122,25 @@ func putTypeName(l *loader, p *place, name string, v any) {
 	store(&p.queue.TypeNames, name, v)
 }
 
+func enterBind(l *loader, p *place, name string) (*place, func()) {
+	path, queue := join(join("queues", p.queue.Name)+".binds", name), p.queue
+	switch {
+	case !goodName(name):
+		l.problem(path, "%s", badName("queue", name))
+		return nil, nil
+	case name == queue.Name:
+		l.problem(path, "a queue can not hand on to itself: name another")
+		return nil, nil
+	}
+	d := &BindDeclaration{To: name}
+	return &place{queue: queue, bind: d}, func() {
+		if len(d.Types) > limits.SelectorTypes {
+			l.problem(path+".types", "%d types: there may be %d", len(d.Types), limits.SelectorTypes)
+		}
+		queue.Binds = append(queue.Binds, *d)
+	}
+}
+
 // check says what is wrong with settings that depend on each other.
 func (d *QueueDeclaration) check(problem func(key, format string, args ...any)) {
 	if or(d.DeadLetterExpired, false) && or(d.DeadLetter, "") == "" {
@@ -163,9 +190,45 @@ func (l *loader) finish() {
 			l.problems = append(l.problems, Problem{at.file, at.line, path, wrong})
 		}
 	}
+	for i := range c.Queues {
+		d := &c.Queues[i]
+		for _, bind := range d.Binds {
+			if wrong := wrongBind(byName, d, bind.To); wrong != "" {
+				path := join(join("queues", d.Name)+".binds", bind.To)
+				at := c.origins[path]
+				l.problems = append(l.problems, Problem{at.file, at.line, path, wrong})
+			}
+		}
+	}
 	if len(c.Access.AdminGroups) == 0 {
 		c.AdminGroup = ""
 	}
+}
+
+// wrongBind follows a queue's copies through the declarations.
+func wrongBind(byName map[string]*QueueDeclaration, d *QueueDeclaration, to string) string {
+	next := byName[to]
+	if next != nil && or(d.Durability, "journal") == "journal" && or(next.Durability, "journal") == "memory" {
+		return fmt.Sprintf("copies from a journal queue would go to %s, which is kept in memory: name a journal queue", next.Name)
+	}
+	seen := map[string]bool{}
+	var circle func(way, at string) string
+	circle = func(way, at string) string {
+		way += " -> " + at
+		if at == d.Name {
+			return "copies would go in a circle: " + way
+		}
+		if q := byName[at]; q != nil && !seen[at] {
+			seen[at] = true
+			for _, bind := range q.Binds {
+				if wrong := circle(way, bind.To); wrong != "" {
+					return wrong
+				}
+			}
+		}
+		return ""
+	}
+	return circle(d.Name, to)
 }
 
 // wrongDeadLetters follows a queue's dead letters through the declarations.

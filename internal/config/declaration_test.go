@@ -30,6 +30,9 @@ queues:
     dedup_window: 0s
     max_dedup_ids: 0
     type_names: {created: 7, failed: 8}
+    binds:
+      /audit:
+      /empty: {types: [3, 4], overflow: skip}
     mqueue: {mode: both, max_messages: 4, message_size: 1KiB, type: 9, type_prefix: true}
     mode: "0660"
     owner: alice
@@ -49,6 +52,7 @@ rings:
 		DeadLetter: s("/jobs.dead"), DeadLetterExpired: &yes, Overflow: s("drop-oldest"), Durability: s("memory"),
 		BackoffInitial: d(time.Second), BackoffMax: d(10 * time.Second), DedupWindow: d(0), MaxDedupIDs: n64(0),
 		TypeNames: map[string]int64{"created": 7, "failed": 8},
+		Binds:     []BindDeclaration{{To: "/audit"}, {To: "/empty", Types: []int64{3, 4}, Overflow: s("skip")}},
 		Kernel:    KernelDeclaration{Mode: s("both"), MaxMessages: n(4), MessageSize: n(1024), Type: n64(9), TypePrefix: &yes},
 		Mode:      u(0o660), OwnerUID: u(1000), GroupGID: u(7),
 	}}
@@ -87,6 +91,12 @@ func TestMistakesInDeclarationsNameTheLineAndTheKey(t *testing.T) {
 		"queues:\n  /a:\n    type_names:\n      1a: 7":                                {":4: queues./a.type_names.1a: ", "a letter or _"},
 		"queues:\n  /a:\n    type_names:\n      a: 0":                                 {":4: queues./a.type_names.a: ", "at least 1"},
 		"queues:\n  /a:\n    type_names: {a: 7, b: 7}":                                {":3: queues./a.type_names.b: ", "a stands for 7 too"},
+		"queues:\n  /a:\n    binds:\n      /a:":                                       {":4: queues./a.binds./a: ", "itself"},
+		"queues:\n  /a:\n    binds:\n      b:":                                        {":4: queues./a.binds.b: ", "slash"},
+		"queues:\n  /a: {binds: {/b: {overflow: drop}}}":                              {":2: queues./a.binds./b.overflow: ", "refuse"},
+		"queues:\n  /a: {binds: {/b: {types: [0]}}}":                                  {":2: queues./a.binds./b.types", "at least 1"},
+		"queues:\n  /a: {binds: {/b: }}\n  /b: {binds: {/a: }}":                       {":2: queues./a.binds./b: ", "/a -> /b -> /a"},
+		"queues:\n  /a: {binds: {/b: }}\n  /b: {durability: memory}":                  {":2: queues./a.binds./b: ", "kept in memory"},
 		"queues:\n  /a:\n    type_names: [a]":                                         {":3: queues./a.type_names: ", "keys with values"},
 		"queues:\n  /a:\n    mqueue: {mode: inout}":                                   {":3: queues./a.mqueue.mode: ", "auto, in, out, both or none"},
 		"queues:\n  /a:\n    mqueue: {type: -1}":                                      {":3: queues./a.mqueue.type: ", "at least 1"},

@@ -114,7 +114,7 @@ func Sample() string {
 }
 
 // sampleNames stand for the names of queues and rings.
-var sampleNames = map[string]string{"queues": "/jobs", "rings": "/ticks"}
+var sampleNames = map[string]string{"queues": "/jobs", "rings": "/ticks", "binds": "/audit"}
 
 // writeSample writes a key at some depth. Comments have one blank after the first #, keys none, or two and more: so
 // that taking it away gives a file.

@@ -53,6 +53,9 @@ var queueKeys = []Key{
 	{Name: "type_names", Shape: Named, Of: "NAME", Kind: Number, least: 1, most: math.MaxInt64, Example: "{created: 7, failed: 8}",
 		Meaning: "Names for types, as in {created: 7, failed: 8}.",
 		put:     putTypeName},
+	{Name: "binds", Shape: Named, Of: "QUEUE", Kind: Map, Keys: bindKeys, most: limits.Binds,
+		Meaning: "Queues in which a copy of what is sent to this one is stored, in the same record.",
+		enter:   enterBind},
 	{Name: "mqueue", Kind: Map, Keys: kernelKeys,
 		Meaning: "The queue's doors to POSIX message queues, mq_overview(7)."},
 	{Name: "mode", Kind: Mode, Default: "0600",
@@ -64,6 +67,15 @@ var queueKeys = []Key{
 	{Name: "group", Kind: Group, Example: "staff",
 		Meaning: "Name or gid of the group; the daemon's unless one is named.",
 		at:      func(p *place) any { return &p.queue.GroupGID }},
+}
+
+var bindKeys = []Key{
+	{Name: "types", Shape: List, Kind: Number, least: 1, most: math.MaxInt64, Example: "[7, 8]",
+		Meaning: "Types of the messages that are copied; all, unless some are named.",
+		at:      func(p *place) any { return &p.bind.Types }},
+	{Name: "overflow", Kind: Word, Words: []string{"refuse", "skip"}, Default: "refuse",
+		Meaning: "What becomes of a send whose copy that queue can not take: it is refused as a whole, or that queue goes without.",
+		at:      func(p *place) any { return &p.bind.Overflow }},
 }
 
 var kernelKeys = []Key{

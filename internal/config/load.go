@@ -55,6 +55,7 @@ type place struct {
 	config *Config
 	queue  *QueueDeclaration
 	ring   *RingDeclaration
+	bind   *BindDeclaration
 	rule   *access.Rule
 	limits quota.Limits
 }
