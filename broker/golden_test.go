@@ -17,7 +17,7 @@ var goldenWrite = flag.Bool("golden.write", false, "write the golden journal of 
 
 // goldenFormat names the format that is written now. A change of the format takes a new one, and the
 // directories of those before stay.
-const goldenFormat = "1"
+const goldenFormat = "2"
 
 // TestGoldenJournalsStayReadable opens a journal of every format that was ever released.
 func TestGoldenJournalsStayReadable(t *testing.T) {
@@ -74,6 +74,7 @@ func writeGolden(t *testing.T, to string) {
 	r := TransactRequest{Sends: []TransactSend{{"/dead", messages("together")}, {"/all", messages("together")}}}
 	_, err = w.Transact(w.ctx, alice, r)
 	w.must(err)
+	w.writeGolden2()
 	files := w.journal.Segments()
 	w.Close()
 	w.must(os.MkdirAll(to, 0o755))
@@ -81,6 +82,47 @@ func writeGolden(t *testing.T, to string) {
 		content, err := os.ReadFile(filepath.Join(dir, f.File))
 		w.must(err)
 		w.must(os.WriteFile(filepath.Join(to, f.File), content, 0o644))
+	}
+}
+
+// writeGolden2 writes what format 2 added: binds, and messages with a past.
+func (w *world) writeGolden2() {
+	w.create("/copies")
+	w.create("/bound", func(s *queue.Settings) {
+		s.Binds = []queue.Bind{{To: "/copies", Selector: queue.Selector{Kind: queue.TypeIs, Type: 5}, Skip: true}}
+	})
+	w.create("/moved")
+	w.send("/copies", "moved", "stays")
+	w.move(MoveRequest{From: "/copies", To: "/moved", Filter: queue.Filter{MaxSequence: 1}})
+	_, err := w.Import(w.ctx, alice, ImportRequest{Queue: "/moved", Messages: []queue.Peeked{
+		{Delivery: queue.Delivery{Message: queue.Message{Type: 1, Body: []byte("tried")}, SentAt: 1_600_000_000_000_000_000, Attempts: 3}},
+		{Delivery: queue.Delivery{Message: queue.Message{Type: 1, Body: []byte("buried")}, SentAt: 1_600_000_000_000_000_000}, State: queue.Buried, BuryReason: "why"},
+		{Delivery: queue.Delivery{Message: queue.Message{Type: 1, Body: []byte("delayed")}}, State: queue.Delayed, Due: 1 << 62, Expires: 1<<62 + 1},
+	}})
+	w.must(err)
+}
+
+func (w *world) readGolden2() {
+	info, err := w.GetQueue(w.ctx, alice, "/bound")
+	w.must(err)
+	if b := info.Settings.Binds; len(b) != 1 || b[0].String() != "/copies (5) or skip" {
+		w.Errorf("binds %v", b)
+	}
+	if info, err = w.GetQueue(w.ctx, alice, "/copies"); err != nil || info.Stats.Moved != 1 || peekedBodies(w.all("/copies")) != "stays " {
+		w.Errorf("/copies has %s: %+v, %v", peekedBodies(w.all("/copies")), info.Stats, err)
+	}
+	got := w.all("/moved")
+	if text := peekedBodies(got); text != "moved tried buried delayed " {
+		w.Fatalf("/moved has %s", text)
+	}
+	if p := got[1]; p.State != queue.Ready || p.Attempts != 3 || p.SentAt != 1_600_000_000_000_000_000 {
+		w.Errorf("%+v", p)
+	}
+	if p := got[2]; p.State != queue.Buried || p.BuryReason != "why" || p.SentAt != 1_600_000_000_000_000_000 {
+		w.Errorf("%+v", p)
+	}
+	if p := got[3]; p.State != queue.Delayed || p.Due != 1<<62 || p.Expires != 1<<62+1 || p.SentAt < 1_600_000_000_000_000_000 {
+		w.Errorf("%+v", p)
 	}
 }
 
@@ -107,6 +149,9 @@ func readGolden(t *testing.T, from string) {
 	}
 	w := openGolden(t, dir)
 	defer w.Close()
+	if filepath.Base(from) != "1" {
+		w.readGolden2()
+	}
 	_, err = w.GetQueue(w.ctx, alice, "/gone")
 	w.wants(err, reason.QueueNotFound)
 	info, err := w.GetQueue(w.ctx, alice, "/all")

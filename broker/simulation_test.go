@@ -45,13 +45,13 @@ func TestCrashesLoseNothingThatWasAcknowledged_S25(t *testing.T) {
 		}
 	}
 	t.Logf("%+v", traffic)
-	if *simSeed == 0 && (traffic.Crashes < seeds || traffic.Sent < 20*seeds || traffic.Acked < 3*seeds || traffic.Compacted < seeds/20) {
+	if *simSeed == 0 && (traffic.Crashes < seeds || traffic.Sent < 20*seeds || traffic.Acked < 3*seeds || traffic.Compacted < seeds/20 || traffic.Moved < 3*seeds) {
 		t.Errorf("too little happened in %d seeds: %+v", seeds, traffic)
 	}
 }
 
 // simTraffic counts what the simulation did, so that an idle one does not pass.
-type simTraffic struct{ Ops, Crashes, RecoveryCrashes, Sent, Acked, Transactions, Compacted, Received int }
+type simTraffic struct{ Ops, Crashes, RecoveryCrashes, Sent, Acked, Transactions, Compacted, Received, Moved int }
 
 // fate is what is known of a message.
 type fate uint8
@@ -64,17 +64,19 @@ const (
 )
 
 type simMessage struct {
-	queue    string
-	body     string
-	batch    int // messages of a batch are there together or not at all
-	typ      int64
-	priority uint16
-	fate     fate
-	seq      uint64 // 0: not known
-	failures int    // confirmed nacks
-	maybe    int    // nacks that were not answered
-	due      int64  // wall time, ns, before which it is delayed
-	dedup    string
+	queue     string
+	elsewhere string // where it may have been moved to, by a call that was not answered
+	sentAt    int64  // wall time, ns; 0: not known
+	body      string
+	batch     int // messages of a batch are there together or not at all
+	typ       int64
+	priority  uint16
+	fate      fate
+	seq       uint64 // 0: not known
+	failures  int    // confirmed nacks
+	maybe     int    // nacks that were not answered
+	due       int64  // wall time, ns, before which it is delayed
+	dedup     string
 }
 
 type simulation struct {
@@ -211,7 +213,7 @@ func (s *simulation) step() bool {
 	if !s.queues[name] {
 		return s.create(name)
 	}
-	switch s.rng.IntN(20) {
+	switch s.rng.IntN(22) {
 	case 0, 1, 2, 3, 4, 5, 6:
 		return s.send(name)
 	case 7, 8, 9, 10:
@@ -230,8 +232,80 @@ func (s *simulation) step() bool {
 		}
 		_, err := s.b.PauseQueue(s.ctx, root, name, false)
 		return !s.failed(err)
+	case 20, 21:
+		return s.move(name)
 	}
 	return true
+}
+
+// move moves some messages to another queue.
+func (s *simulation) move(from string) bool {
+	to := simQueues[s.rng.IntN(len(simQueues))]
+	if to == from || !s.queues[to] {
+		return true
+	}
+	r := MoveRequest{From: from, To: to, Max: s.rng.IntN(6)}
+	switch s.rng.IntN(4) {
+	case 0:
+		r.Filter.Selector = queue.Selector{Kind: queue.TypeIs, Type: 1 + s.rng.Int64N(3)}
+	case 1:
+		r.Filter.States = []queue.State{queue.Leased, queue.Buried}
+	case 2:
+		r.Filter.MinSequence = s.highest[from] / 2
+	}
+	before, ok := s.list(from)
+	if !ok {
+		return false
+	}
+	moved, _, err := s.b.Move(s.ctx, root, r)
+	s.Logf("moved %d messages from %s to %s: %v", moved, from, to, err)
+	if s.failed(err) {
+		for key := range before {
+			s.messages[key].elsewhere = to
+		}
+		return false
+	}
+	left, ok := s.list(from)
+	if !ok {
+		for key := range before {
+			s.messages[key].elsewhere = to
+		}
+		return false
+	}
+	for key := range before {
+		if left[key] {
+			continue
+		}
+		moved--
+		s.messages[key].arrive(to)
+	}
+	s.leases = slices.DeleteFunc(s.leases, func(d queue.Delivery) bool { return s.messages[keyOf(d.Body)].queue == to && before[keyOf(d.Body)] })
+	if moved != 0 {
+		s.Fatalf("%d more messages were moved from %s than are missing", moved, from)
+	}
+	s.traffic.Moved += len(before) - len(left)
+	return true
+}
+
+// arrive notes that a message is in another queue now, under a sequence that is not known.
+func (m *simMessage) arrive(name string) { m.queue, m.seq, m.failures, m.maybe = name, 0, 0, 0 }
+
+// list tells what a queue holds, by key; false if the power went.
+func (s *simulation) list(name string) (map[string]bool, bool) {
+	found := map[string]bool{}
+	r := PeekRequest{Queue: name, BySequence: true, Filter: queue.Filter{States: []queue.State{queue.Ready, queue.Delayed, queue.Leased, queue.Buried}}}
+	for {
+		page, err := s.b.Peek(s.ctx, root, r)
+		if s.failed(err) {
+			return nil, false
+		}
+		for i := range page.Messages {
+			found[keyOf(page.Messages[i].Body)] = true
+		}
+		if r.Cursor = page.Cursor; r.Cursor == "" {
+			return found, true
+		}
+	}
 }
 
 func (s *simulation) create(name string) bool {
@@ -322,7 +396,7 @@ func (s *simulation) stored(name string, messages []queue.Message, stored queue.
 	}
 	for i := range messages {
 		m := s.messages[keyOf(messages[i].Body)]
-		m.fate, m.seq = there, stored.First+uint64(i)
+		m.fate, m.seq, m.sentAt = there, stored.First+uint64(i), stored.SentAt
 		s.highest[name] = m.seq
 	}
 }
@@ -568,6 +642,7 @@ func (s *simulation) check() {
 			}
 			whole[m.batch][found[key]] = true
 		}
+		m.elsewhere = ""
 		if found[key] {
 			m.fate = there
 		} else {
@@ -596,8 +671,14 @@ func (s *simulation) checkQueue(name string, found map[string]bool) (done bool) 
 				s.Fatalf("message %q is there twice", key)
 			}
 			found[key] = true
+			if m := s.messages[key]; m != nil && m.elsewhere == name {
+				m.arrive(name)
+			}
 			s.mark(&p.Delivery, maybeSent)
 			m := s.messages[key]
+			if m.sentAt != 0 && m.sentAt != p.SentAt {
+				s.Fatalf("message %q was sent at %d, and says %d", key, m.sentAt, p.SentAt)
+			}
 			m.failures, m.maybe = p.Attempts, 0
 			if m.queue != name || m.typ != p.Type || m.priority != p.Priority {
 				s.Fatalf("message %q is in %s with type %d and priority %d: want %+v", key, name, p.Type, p.Priority, m)

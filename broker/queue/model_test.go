@@ -38,7 +38,8 @@ type modelMessage struct {
 	lease    int64 // ms; 0: without an end
 	ends     int64 // monotonic time
 	why      string
-	moved    int // step of the last change of state or deadline
+	bury     bool // when it is committed
+	moved    int  // step of the last change of state or deadline
 }
 
 type modelID struct {
@@ -120,7 +121,7 @@ func (m *model) send(now Instant, b Batch) (Stored, *reason.Error) {
 	var fresh []*modelMessage
 	bytes, lowest := int64(0), uint16(limits.PriorityMax)
 	for i, x := range b.Messages {
-		if x.DedupID != "" && m.s.DedupWindow > 0 {
+		if x.DedupID != "" && m.s.DedupWindow > 0 && b.Past == nil {
 			if at := slices.IndexFunc(ids, func(known modelID) bool { return known.id == x.DedupID }); at >= 0 {
 				stored.Duplicates = append(stored.Duplicates, Duplicate{i, ids[at].seq})
 				continue
@@ -139,6 +140,9 @@ func (m *model) send(now Instant, b Batch) (Stored, *reason.Error) {
 		}
 		if x.TTL > 0 {
 			y.expires = now.Wall + int64(x.TTL)
+		}
+		if b.Past != nil {
+			y.past(&b.Past[i], now)
 		}
 		y.Delay, y.NotBefore = 0, 0
 		bytes += int64(x.Bytes())
@@ -208,9 +212,13 @@ func (m *model) forgetIDs(now Instant) {
 func (m *model) publish(last uint64) {
 	for _, x := range m.in(uncommitted) {
 		if x.seq <= last {
-			if x.due != 0 {
+			switch why := x.why; {
+			case x.bury:
+				m.move(x, Buried)
+				x.why, x.bury = why, false
+			case x.due != 0:
 				m.move(x, Delayed)
-			} else {
+			default:
 				m.move(x, Ready)
 			}
 		}
@@ -514,6 +522,57 @@ func (m *model) purge(f *Filter, first uint64, max int, dryRun bool) (count int)
 		}
 	}
 	return count
+}
+
+// past gives a message what it went through before.
+func (x *modelMessage) past(p *Past, now Instant) {
+	if p.SentAt != 0 {
+		x.sentAt = p.SentAt
+	}
+	x.due, x.expires, x.attempts, x.bury, x.why = 0, p.Expires, p.Attempts, p.Buried, p.Why
+	if x.TTL = 0; p.Expires != 0 {
+		x.TTL = time.Duration(p.Expires - x.sentAt)
+	}
+	if p.Due > now.Wall && !p.Buried {
+		x.due = p.Due
+	}
+}
+
+// moveTo moves one message after the other, until one does not fit.
+func (m *model) moveTo(to *model, now Instant, v Moving) (count int, full *reason.Error) {
+	bytes := 0
+	for _, x := range slices.Clone(m.msgs) {
+		if x.seq < v.First || x.state == uncommitted || !v.Filter.touches(x.state) || !x.meant(v.Filter) || x.expires != 0 && x.expires <= now.Wall {
+			continue
+		}
+		if count == v.Messages || !v.DryRun && bytes+x.Bytes() > v.Bytes {
+			break
+		}
+		count++
+		if v.DryRun {
+			continue
+		}
+		switch {
+		case len(x.Body) > to.s.MaxMessageSize:
+			full = reason.New(reason.MessageTooLarge, "")
+		case !to.room(1, int64(x.Bytes())):
+			full = reason.New(reason.QueueFull, "")
+		}
+		if full != nil {
+			return count - 1, full
+		}
+		bytes += x.Bytes()
+		past := Past{SentAt: x.sentAt, Expires: x.expires}
+		if x.state == Delayed {
+			past.Due = x.due
+		}
+		if _, err := to.send(now, Batch{Messages: []Message{x.Message}, Past: []Past{past}}); err != nil {
+			panic(err)
+		}
+		m.stats.Moved++
+		m.remove(x)
+	}
+	return count, nil
 }
 
 func (m *model) kick(f *Filter, first uint64, max int, dryRun bool) (count int) {

@@ -359,3 +359,37 @@ func TestPurgeByFilterLeavesOrder_S22(t *testing.T) {
 	}
 	consistent(t, q)
 }
+
+func TestPeekBySequenceMergesTheStates(t *testing.T) {
+	q := everyState(t, 3000)
+	var all []uint64
+	states := map[State]int{}
+	f := Filter{States: []State{Buried, Ready, Delayed, Leased}, MinSequence: 5, MaxSequence: 11_000}
+	for cursor := ""; ; {
+		page, next := peekPageInOrder(t, q, f, 256, true, cursor, at(0))
+		for _, p := range page {
+			all = append(all, p.Sequence)
+			states[p.State]++
+		}
+		if cursor = next; cursor == "" {
+			break
+		}
+	}
+	for i, seq := range all {
+		if seq != uint64(i)+5 {
+			t.Fatalf("place %d shows %d", i, seq)
+		}
+	}
+	want(t, "shown", len(all), 10_996)
+	want(t, "states", states, map[State]int{Ready: 2749, Delayed: 2749, Leased: 2749, Buried: 2749})
+}
+
+func TestPeekCursorIsOfOneOrder(t *testing.T) {
+	q := everyState(t, 3)
+	for _, inSequence := range []bool{false, true} {
+		_, cursor := peekPageInOrder(t, q, Filter{}, 1, inSequence, "", at(0))
+		if _, err := NewPeeker(Filter{}, 1, 0, !inSequence, cursor); reason.Of(err) != reason.InvalidArgument {
+			t.Errorf("by sequence %v: cursor %q of the other order: %v", !inSequence, cursor, err)
+		}
+	}
+}

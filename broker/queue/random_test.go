@@ -42,11 +42,13 @@ type world struct {
 
 // runningPeek is a peek whose pages are fetched one by one while other things happen.
 type runningPeek struct {
-	filter  Filter
-	cursor  string
-	began   int // step
-	seen    map[uint64]bool
-	present []uint64 // what it should have shown in the end, unless it moved
+	filter     Filter
+	inSequence bool
+	cursor     string
+	began      int // step
+	seen       map[uint64]bool
+	highest    uint64   // that was shown last
+	present    []uint64 // what it should have shown in the end, unless it moved
 }
 
 func newWorld(t *rapid.T) *world {
@@ -187,6 +189,11 @@ func (w *world) send(t *rapid.T) {
 		b.Producer = rapid.SampledFrom([]string{"p", "q", "r"}).Draw(t, "producer")
 		b.Number = rapid.Uint64Range(0, 6).Draw(t, "batch number")
 	}
+	if rapid.IntRange(0, 5).Draw(t, "imported") == 0 {
+		for range b.Messages {
+			b.Past = append(b.Past, w.drawPast(t))
+		}
+	}
 	mine := b
 	mine.Messages = slices.Clone(b.Messages)
 	for j := range mine.Messages {
@@ -212,6 +219,69 @@ func (w *world) send(t *rapid.T) {
 	if rapid.IntRange(0, 4).Draw(t, "publish later") != 0 {
 		w.publish(i, w.queues[i].Last())
 	}
+}
+
+func (w *world) drawPast(t *rapid.T) Past {
+	p := Past{Attempts: rapid.SampledFrom([]int{0, 1, 3, 1000}).Draw(t, "attempts")}
+	p.SentAt = w.now.Wall + int64(rapid.SampledFrom([]time.Duration{0, -1, -time.Hour}).Draw(t, "sent at"))
+	moment := rapid.SampledFrom([]time.Duration{0, 0, -time.Minute, 1, 40 * time.Millisecond, time.Hour})
+	if d := moment.Draw(t, "due"); d != 0 {
+		p.Due = w.now.Wall + int64(d)
+	}
+	if d := moment.Draw(t, "expires"); d > 0 {
+		p.Expires = w.now.Wall + int64(d)
+	} else if d < 0 && p.SentAt < w.now.Wall {
+		p.Expires = p.SentAt + 1
+	}
+	if p.Buried = rapid.IntRange(0, 3).Draw(t, "buried") == 0; p.Buried {
+		p.Why = rapid.SampledFrom([]string{"", "why", "failed 2 times"}).Draw(t, "why")
+	}
+	return p
+}
+
+// move moves messages from one queue to the other.
+func (w *world) move(t *rapid.T) {
+	from := rapid.SampledFrom([]int{0, 0, 1}).Draw(t, "from")
+	to := 1 - from
+	f := filterGen.Draw(t, "filter")
+	v := Moving{
+		Filter: &f, First: rapid.SampledFrom([]uint64{0, 0, 2, 9}).Draw(t, "first"),
+		Messages: rapid.SampledFrom([]int{1, 2, 1000}).Draw(t, "max"), Bytes: rapid.SampledFrom([]int{30, 200, 1 << 20}).Draw(t, "max bytes"),
+		DryRun: rapid.IntRange(0, 5).Draw(t, "dry run") == 0,
+	}
+	want, wantErr := w.models[from].moveTo(w.models[to], w.now, v)
+	spill, bytes := rapid.Bool().Draw(t, "spill"), 0
+	store := func(b Batch) (Stored, error) {
+		b.Spill = spill
+		for i := range b.Messages {
+			bytes += b.Messages[i].Bytes()
+		}
+		return w.queues[to].Send(w.now, b)
+	}
+	got, step := 0, v
+	for {
+		moved, err := w.queues[from].Move(w.now, w.queues[to], step, store)
+		got += moved.Messages
+		step.First, step.Messages, step.Bytes = moved.Next, step.Messages-moved.Messages, v.Bytes-bytes
+		if wantErr != nil && got == want && reason.Of(err) == wantErr.Reason {
+			break
+		} else if err != nil {
+			t.Fatalf("move: %v after %d; it should be %v after %d", err, got, wantErr, want)
+		}
+		if got < want && moved.Messages == 0 && moved.Needs == 0 && !w.journals[from].fetch() {
+			t.Fatalf("move: it ends after %d instead of %d, at %d", got, want, moved.Next)
+		}
+		if got >= want && wantErr == nil {
+			break
+		}
+		if w.journals[from].fetch(); step.First == 0 {
+			t.Fatalf("move: it is at the end after %d instead of %d, %v", got, want, wantErr)
+		}
+	}
+	if got != want {
+		t.Fatalf("move %+v: %d instead of %d", v, got, want)
+	}
+	w.publish(to, w.queues[to].Last())
 }
 
 func (w *world) publish(i int, last uint64) {
@@ -528,18 +598,21 @@ func (w *world) peekPages(t *rapid.T) {
 	q, m := w.queues[0], w.models[0]
 	p := w.peek
 	if p == nil {
-		p = &runningPeek{filter: filterGen.Draw(t, "filter"), began: m.step, seen: map[uint64]bool{}}
+		p = &runningPeek{filter: filterGen.Draw(t, "filter"), inSequence: rapid.Bool().Draw(t, "in sequence"), began: m.step, seen: map[uint64]bool{}}
 		for _, x := range m.peek(w.now, &p.filter) {
 			p.present = append(p.present, x.Sequence)
 		}
 		w.peek = p
 	}
-	page, cursor := peekPage(t, q, p.filter, rapid.IntRange(1, 3).Draw(t, "page"), p.cursor, w.now, w.journals[0])
+	page, cursor := peekPageInOrder(t, q, p.filter, rapid.IntRange(1, 3).Draw(t, "page"), p.inSequence, p.cursor, w.now, w.journals[0])
 	for _, got := range page {
 		if p.seen[got.Sequence] {
 			t.Fatalf("peek shows %d again", got.Sequence)
 		}
-		p.seen[got.Sequence] = true
+		if p.inSequence && got.Sequence <= p.highest {
+			t.Fatalf("peek shows %d after %d", got.Sequence, p.highest)
+		}
+		p.seen[got.Sequence], p.highest = true, got.Sequence
 		x := m.bySeq(got.Sequence)
 		if x == nil {
 			t.Fatalf("peek shows %d, which is gone", got.Sequence)
@@ -550,7 +623,10 @@ func (w *world) peekPages(t *rapid.T) {
 		return
 	}
 	for _, seq := range p.present {
-		if x := m.bySeq(seq); x != nil && x.moved < p.began && !p.seen[seq] {
+		stayed := func(x *modelMessage) bool { // what changes its state keeps its place in the order of sequences
+			return x.moved < p.began || p.inSequence && len(p.filter.States) == int(Buried)
+		}
+		if x := m.bySeq(seq); x != nil && stayed(x) && !p.seen[seq] {
 			t.Fatalf("peek %+v missed %d, which stayed where it was: %+v", p.filter, seq, x)
 		}
 	}
@@ -558,7 +634,11 @@ func (w *world) peekPages(t *rapid.T) {
 }
 
 func peekPage(t interface{ Fatal(...any) }, q *Queue, f Filter, max int, cursor string, now Instant, journals ...*tape) ([]Peeked, string) {
-	p, err := NewPeeker(f, max, 0, false, cursor)
+	return peekPageInOrder(t, q, f, max, false, cursor, now, journals...)
+}
+
+func peekPageInOrder(t interface{ Fatal(...any) }, q *Queue, f Filter, max int, inSequence bool, cursor string, now Instant, journals ...*tape) ([]Peeked, string) {
+	p, err := NewPeeker(f, max, 0, inSequence, cursor)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -746,6 +826,7 @@ func randomOperations(t *rapid.T) {
 		"manage":      w.manage,
 		"peek":        w.peekPages,
 		"transact":    w.transact,
+		"move":        w.move,
 		"segment":     w.segment,
 		"restart":     w.restart,
 		"":            w.check,
