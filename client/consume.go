@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ipcd/ipcd/internal/limits"
@@ -66,14 +65,9 @@ func (q *Queue) Consume(ctx context.Context, h Handler, o ConsumeOptions) error 
 	if e := o.complete(); e != nil {
 		return e.on(q.name)
 	}
-	c := &consumer{q: q, h: h, o: o, work: newBacklog()}
-	var workers sync.WaitGroup
-	for range o.Concurrency {
-		workers.Go(c.handle)
-	}
-	defer workers.Wait()
-	defer c.work.close()
-	return c.run(ctx)
+	work := newBacklog()
+	defer work.start(o.Concurrency, h)()
+	return (&consumer{q: q, o: o, work: work.lineUp()}).run(ctx)
 }
 
 // complete sets what was left to its default.
@@ -91,12 +85,11 @@ func (o *ConsumeOptions) complete() *Error {
 	return nil
 }
 
-// consumer is one call of Consume. Its workers outlive its streams.
+// consumer takes the messages of one queue, in one stream after the other.
 type consumer struct {
 	q    *Queue
-	h    Handler
 	o    ConsumeOptions
-	work *backlog
+	work *lineUp
 }
 
 // run keeps a stream open until ctx ends or the daemon refuses.
@@ -136,21 +129,6 @@ func (c *consumer) run(ctx context.Context) error {
 	}
 }
 
-// handle is one worker.
-func (c *consumer) handle() {
-	for {
-		d := c.work.take()
-		if d == nil {
-			return
-		}
-		if !d.stream.begin(d) {
-			continue
-		}
-		err := c.h(d.stream.handlers, &d.Delivery)
-		d.stream.finish(d, err)
-	}
-}
-
 func (c *consumer) report(d *held, err error) {
 	if c.o.OnError != nil {
 		c.o.OnError(&d.Delivery, err)
@@ -179,62 +157,4 @@ func cutText(s string, n int) string {
 		n--
 	}
 	return s[:n]
-}
-
-// backlog holds the deliveries that no handler has begun. It never blocks who adds: credit bounds it.
-type backlog struct {
-	mu     sync.Mutex // guards all below
-	some   *sync.Cond
-	items  []*held
-	closed bool
-}
-
-func newBacklog() *backlog {
-	b := new(backlog)
-	b.some = sync.NewCond(&b.mu)
-	return b
-}
-
-func (b *backlog) add(items []*held) {
-	b.mu.Lock()
-	b.items = append(b.items, items...)
-	b.mu.Unlock()
-	if len(items) == 1 {
-		b.some.Signal()
-	} else {
-		b.some.Broadcast()
-	}
-}
-
-// take waits for the next; nil: there will be none.
-func (b *backlog) take() *held {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for len(b.items) == 0 {
-		if b.closed {
-			return nil
-		}
-		b.some.Wait()
-	}
-	d := b.items[0]
-	b.items[0] = nil
-	b.items = b.items[1:]
-	return d
-}
-
-// takeAll empties the backlog.
-func (b *backlog) takeAll() []*held {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	items := b.items
-	b.items = nil
-	return items
-}
-
-// close lets the workers end once the backlog is empty.
-func (b *backlog) close() {
-	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
-	b.some.Broadcast()
 }

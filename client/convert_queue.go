@@ -42,6 +42,9 @@ func (s *QueueSettings) proto() *ipcdv1.QueueSettings {
 	if s.BackoffInitial != 0 || s.BackoffMax != 0 {
 		p.Backoff = &ipcdv1.Backoff{Initial: durationProto(s.BackoffInitial), Max: durationProto(s.BackoffMax)}
 	}
+	for i := range s.Binds {
+		p.Binds = append(p.Binds, s.Binds[i].proto())
+	}
 	if k := &s.Mqueue; !k.isZero() {
 		p.Mqueue = &ipcdv1.KernelQueue{
 			Mode:        ipcdv1.KernelQueueMode(k.Mode),
@@ -102,6 +105,9 @@ func queueInfoOf(p *ipcdv1.Queue) QueueInfo {
 		ID:        p.GetId(),
 		Paused:    p.GetPaused(),
 		CreatedAt: timeOf(p.GetCreateTime()),
+		Temporary: p.GetTemporary(),
+
+		SchemaVersion: p.GetSchemaVersion(),
 		Settings: QueueSettings{
 			MaxMessages:       count(s.GetMaxMessages()),
 			MaxBytes:          count(s.GetMaxBytes()),
@@ -128,6 +134,7 @@ func queueInfoOf(p *ipcdv1.Queue) QueueInfo {
 			Mode:     new(s.GetMode()),
 			OwnerUID: new(s.GetOwnerUid()),
 			GroupGID: new(s.GetGroupGid()),
+			Binds:    bindsOf(s.GetBinds()),
 		},
 		Stats: QueueStats{
 			Ready:                count(st.GetReady()),
@@ -139,6 +146,7 @@ func queueInfoOf(p *ipcdv1.Queue) QueueInfo {
 			OldestAge:            -1,
 			Receivers:            int(st.GetReceivers()),
 			BlockedSenders:       int(st.GetBlockedSenders()),
+			Taps:                 int(st.GetTaps()),
 			SendRate:             st.GetSendRate(),
 			DeliveryRate:         st.GetDeliveryRate(),
 			AckRate:              st.GetAckRate(),
@@ -153,11 +161,20 @@ func queueInfoOf(p *ipcdv1.Queue) QueueInfo {
 			PurgedTotal:          count(st.GetPurgedTotal()),
 			DuplicatesTotal:      count(st.GetDuplicatesTotal()),
 			PeekedTotal:          count(st.GetPeekedTotal()),
+			MovedTotal:           count(st.GetMovedTotal()),
 			DedupIDs:             count(st.GetDedupIds()),
 		},
 	}
 	if st.GetOldestAge() != nil {
 		info.Stats.OldestAge = st.GetOldestAge().AsDuration()
+	}
+	for _, b := range p.GetBinds() {
+		info.Binds = append(info.Binds, BindStatus{
+			Destination:  b.GetDestination(),
+			CopiedTotal:  count(b.GetCopiedTotal()),
+			SkippedTotal: count(b.GetSkippedTotal()),
+			Problem:      b.GetProblem(),
+		})
 	}
 	for _, k := range p.GetKernelQueues() {
 		info.KernelQueues = append(info.KernelQueues, KernelQueueStatus{

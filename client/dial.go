@@ -71,6 +71,7 @@ type Client struct {
 	rings     ipcdv1.RingServiceClient
 	system    ipcdv1.SystemServiceClient
 	lanes     lanes
+	replies   replies
 
 	resendWindow time.Duration // the constant, but in tests
 
@@ -234,6 +235,8 @@ func (c *Client) Target() string { return c.target }
 
 // Close ends the connection and all calls under way. Consume and Senders should be ended before.
 func (c *Client) Close() error {
+	ended := c.replies.close()
+	defer ended()                                                                // after the connection: the daemon may be slow to say goodbye
 	if err := c.conn.Close(); err != nil && status.Code(err) != codes.Canceled { // Canceled: it was closed before
 		return newError(reason.Internal, "close the connection: %v", err)
 	}

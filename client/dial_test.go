@@ -201,7 +201,7 @@ func TestErrorsCarryTheirParticulars(t *testing.T) {
 func TestEveryReasonHasASentinel(t *testing.T) {
 	sentinels := []error{ErrInvalidArgument, ErrQueueNotFound, ErrQueueExists, ErrQueueFull, ErrQuotaExceeded, ErrMessageTooLarge, ErrBufferTooSmall,
 		ErrStaleReceipt, ErrDurabilityMismatch, ErrQueueDeleted, ErrAccessDenied, ErrDiskFull, ErrDamaged, ErrKernelLimit, ErrTimedOut, ErrUnhealthy, ErrShuttingDown,
-		ErrUnimplemented, ErrOutcomeUnknown, ErrStaleBatch, ErrKernelNameTaken, ErrDeadLetterCycle, ErrRingNotFound, ErrRingExists, ErrRingDeleted,
+		ErrUnimplemented, ErrOutcomeUnknown, ErrStaleBatch, ErrKernelNameTaken, ErrDeadLetterCycle, ErrBindCycle, ErrSchemaNotFound, ErrSchemaInvalid, ErrSchemaIncompatible, ErrSchemaMismatch, ErrRingNotFound, ErrRingExists, ErrRingDeleted,
 		ErrRingCorrupt, ErrConsumerEvicted, ErrConfigInvalid, ErrUnauthenticated, ErrCancelled, ErrUnreachable, ErrInternal}
 	for _, r := range reason.All() {
 		found := 0

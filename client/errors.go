@@ -41,6 +41,11 @@ var (
 	ErrStaleBatch         = sentinel(reason.StaleBatch)         // the batch id is older than what the daemon remembers
 	ErrKernelNameTaken    = sentinel(reason.KernelNameTaken)    // a kernel queue of that name belongs to somebody else
 	ErrDeadLetterCycle    = sentinel(reason.DeadLetterCycle)    // dead-letter queues would form a circle
+	ErrBindCycle          = sentinel(reason.BindCycle)          // queues would hand copies on in a circle
+	ErrSchemaNotFound     = sentinel(reason.SchemaNotFound)     // the queue has no schema, or not this version
+	ErrSchemaInvalid      = sentinel(reason.SchemaInvalid)      // the descriptor set, or what it is said to hold, does not make sense
+	ErrSchemaIncompatible = sentinel(reason.SchemaIncompatible) // readers or writers of the version before could trip over it
+	ErrSchemaMismatch     = sentinel(reason.SchemaMismatch)     // a body is not what the queue's schema asks for
 	ErrRingNotFound       = sentinel(reason.RingNotFound)       // no ring has this name
 	ErrRingExists         = sentinel(reason.RingExists)         // a ring has this name, with other settings
 	ErrRingDeleted        = sentinel(reason.RingDeleted)        // the ring went away during the call

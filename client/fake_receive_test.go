@@ -101,17 +101,28 @@ func (f *fake) Receive(ctx context.Context, r *ipcdv1.ReceiveRequest) (*ipcdv1.R
 	timeout := time.NewTimer(r.GetWait().AsDuration())
 	defer timeout.Stop()
 	for {
+		names, several := []string{r.GetQueue()}, len(r.GetQueues()) > 0
+		if several {
+			names = r.GetQueues()
+		}
 		f.mu.Lock()
-		q := f.queues[r.GetQueue()]
-		if q == nil {
-			f.mu.Unlock()
-			return nil, statusOf(reason.New(reason.QueueNotFound, "no queue").On(r.GetQueue()))
-		}
-		taken, changed, h := q.take(int(r.GetMaxMessages()), consume), f.changed, f.hooks
+		var taken []*fakeMessage
 		response := new(ipcdv1.ReceiveResponse)
-		for _, m := range taken {
-			response.Deliveries = append(response.Deliveries, m.proto(consume))
+		for _, name := range names {
+			q := f.queues[name]
+			if q == nil {
+				f.mu.Unlock()
+				return nil, statusOf(reason.New(reason.QueueNotFound, "no queue").On(name))
+			}
+			for _, m := range q.take(int(r.GetMaxMessages())-len(taken), consume) {
+				d := m.proto(consume)
+				if several {
+					d.Queue = name
+				}
+				taken, response.Deliveries = append(taken, m), append(response.Deliveries, d)
+			}
 		}
+		changed, h := f.changed, f.hooks
 		f.mu.Unlock()
 		if len(taken) > 0 || r.GetWait().AsDuration() == 0 {
 			if h.received != nil {

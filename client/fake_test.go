@@ -77,6 +77,9 @@ type fake struct {
 	limits   map[string]int64
 	hooks    hooks
 	seen     []string // what came, for tests to look at
+
+	temporaries int // made so far
+	imported    []*ipcdv1.PeekedMessage
 }
 
 // hooks are called at nasty moments, without the lock; n counts from 1.

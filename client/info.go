@@ -26,6 +26,9 @@ type DaemonInfo struct {
 	Rings        int64
 	// RingMemoryBytes is the memory of all rings' members.
 	RingMemoryBytes int64
+	TemporaryQueues int64 // among Queues
+	// LateRepliesTotal is how many sends came to temporary queues that had ended, since the daemon started.
+	LateRepliesTotal int64
 }
 
 // Storage is how the daemon's journal fares.
@@ -93,6 +96,9 @@ func (c *Client) Info(ctx context.Context) (DaemonInfo, error) {
 		AttachSocket:    p.GetAttachSocket(),
 		Rings:           count(p.GetRings()),
 		RingMemoryBytes: count(p.GetRingMemoryBytes()),
+		TemporaryQueues: count(p.GetTemporaryQueues()),
+
+		LateRepliesTotal: count(p.GetLateRepliesTotal()),
 	}, nil
 }
 

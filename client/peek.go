@@ -11,6 +11,15 @@ import (
 	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
 )
 
+// PeekOrder is the order in which Peek shows messages.
+type PeekOrder uint8
+
+// The orders.
+const (
+	ByState    PeekOrder = iota // ready ones in the order of receipt, delayed ones by due time, leased ones by deadline, buried ones by sequence
+	BySequence                  // whatever the state
+)
+
 // PeekOptions says what Peek shows. The zero value means all ready messages.
 type PeekOptions struct {
 	Filter       Filter
@@ -18,6 +27,7 @@ type PeekOptions struct {
 	Cursor       string // where an earlier Peek with the same filter stopped, as OnPage was told
 	Follow       bool   // go on with messages as they arrive, by sequence, until the context ends
 	MaxBodyBytes int    // cut bodies to this many bytes; 0: whole
+	Order        PeekOrder
 	// OnPage is called after each page of messages with the cursor at which another Peek may go on; ""
 	// is the end. It may be nil.
 	OnPage func(cursor string)
@@ -38,9 +48,7 @@ type Peeked struct {
 	TruncatedFrom int       // the length in bytes of the whole body, if it was cut; else 0
 }
 
-// Peek shows messages and changes nothing: no lease, no attempt, no order. Ready ones come in the order
-// in which they would be received, delayed ones by due time, leased ones by deadline, buried ones by
-// sequence. An error ends the sequence; the end of the context of a Peek that follows is none.
+// Peek shows messages and changes nothing: no lease, no attempt, no order. An error ends the sequence; the end of the context of a Peek that follows is none.
 func (q *Queue) Peek(ctx context.Context, o PeekOptions) iter.Seq2[*Peeked, error] {
 	return func(yield func(*Peeked, error) bool) {
 		if o.Limit < 0 || o.MaxBodyBytes < 0 {
@@ -56,6 +64,7 @@ func (q *Queue) Peek(ctx context.Context, o PeekOptions) iter.Seq2[*Peeked, erro
 			Cursor:       o.Cursor,
 			Follow:       o.Follow,
 			MaxBodyBytes: uint64(o.MaxBodyBytes),
+			Order:        o.Order.proto(),
 		})
 		for err == nil {
 			var page *ipcdv1.PeekResponse
@@ -76,6 +85,11 @@ func (q *Queue) Peek(ctx context.Context, o PeekOptions) iter.Seq2[*Peeked, erro
 		}
 		yield(nil, q.c.rpcError(err, q.name))
 	}
+}
+
+// proto is STATE or SEQUENCE; what is neither the daemon refuses.
+func (o PeekOrder) proto() ipcdv1.PeekOrder {
+	return ipcdv1.PeekOrder(o) + ipcdv1.PeekOrder_PEEK_ORDER_STATE
 }
 
 func (q *Queue) peeked(p *ipcdv1.PeekedMessage) *Peeked {

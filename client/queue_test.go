@@ -17,6 +17,7 @@ func everySetting() QueueSettings {
 		Overflow: OverflowBlock, Durability: DurabilityMemory, BackoffInitial: 6, BackoffMax: 7, DedupWindow: new(8 * time.Second), MaxDedupIDs: new(int64(9)),
 		TypeNames: map[string]int64{"created": 7}, Mode: new(uint32(0o660)), OwnerUID: new(uint32(0)), GroupGID: new(uint32(11)),
 		Mqueue: KernelQueue{Mode: KernelOut, MaxMessages: 12, MessageSize: 13, Type: 14, TypePrefix: true, OutSelector: OneOf(1, 2)},
+		Binds:  []Bind{{Destination: "/a", Skip: true}, {Destination: "/b", Selector: Type(15)}},
 	}
 }
 

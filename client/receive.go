@@ -36,23 +36,36 @@ type ReceiveOptions struct {
 // Should the connection break meanwhile it asks again, for the rest of the wait and at least 10 seconds;
 // with AtOnce it rather fails with ErrOutcomeUnknown, for messages may be lost.
 func (q *Queue) Receive(ctx context.Context, n int, o ReceiveOptions) ([]*Delivery, error) {
+	return q.c.receive(ctx, &ipcdv1.ReceiveRequest{Queue: q.name}, n, o)
+}
+
+// ReceiveAny is Receive from several queues, up to 256, each named once: each Delivery says from which it came. Where
+// several have something, each gets its turn.
+func (c *Client) ReceiveAny(ctx context.Context, queues []string, n int, o ReceiveOptions) ([]*Delivery, error) {
+	names, e := queueNames(queues)
+	if e != nil {
+		return nil, e
+	}
+	return c.receive(ctx, &ipcdv1.ReceiveRequest{Queues: names}, n, o)
+}
+
+// receive completes a request that says from where, and makes it.
+func (c *Client) receive(ctx context.Context, request *ipcdv1.ReceiveRequest, n int, o ReceiveOptions) ([]*Delivery, error) {
+	name := request.Queue
 	switch {
 	case n < 1 || n > limits.ReceiveMessages:
-		return nil, newError(reason.InvalidArgument, "receive %d messages: it must be 1 to %d", n, limits.ReceiveMessages).on(q.name)
+		return nil, newError(reason.InvalidArgument, "receive %d messages: it must be 1 to %d", n, limits.ReceiveMessages).on(name)
 	case o.MaxBodyBytes < 0:
-		return nil, newError(reason.InvalidArgument, "a buffer of %d bytes: it must be positive, or 0 for any size", o.MaxBodyBytes).on(q.name)
+		return nil, newError(reason.InvalidArgument, "a buffer of %d bytes: it must be positive, or 0 for any size", o.MaxBodyBytes).on(name)
 	case o.Wait < 0 && o.Wait != WaitForever:
-		return nil, newError(reason.InvalidArgument, "wait %v: it must not be negative, but for WaitForever", o.Wait).on(q.name)
+		return nil, newError(reason.InvalidArgument, "wait %v: it must not be negative, but for WaitForever", o.Wait).on(name)
 	}
-	request := &ipcdv1.ReceiveRequest{
-		Queue:        q.name,
-		Selector:     o.Selector.proto(),
-		MaxMessages:  uint32(n),
-		Lease:        durationProto(o.Lease),
-		SettleMode:   settleMode(o.AtOnce),
-		MaxBodyBytes: uint64(o.MaxBodyBytes),
-		Truncate:     o.Truncate,
-	}
+	request.Selector = o.Selector.proto()
+	request.MaxMessages = uint32(n)
+	request.Lease = durationProto(o.Lease)
+	request.SettleMode = settleMode(o.AtOnce)
+	request.MaxBodyBytes = uint64(o.MaxBodyBytes)
+	request.Truncate = o.Truncate
 	start := time.Now()
 	for try := 0; ; {
 		wait := limits.WaitMax
@@ -61,26 +74,26 @@ func (q *Queue) Receive(ctx context.Context, n int, o ReceiveOptions) ([]*Delive
 		}
 		request.Wait = durationpb.New(wait)
 		var sentTo peer.Peer
-		response, err := q.c.messages.Receive(ctx, request, grpc.Peer(&sentTo))
+		response, err := c.messages.Receive(ctx, request, grpc.Peer(&sentTo))
 		if err == nil {
 			if deliveries := response.GetDeliveries(); len(deliveries) > 0 || o.Wait != WaitForever {
-				return q.deliveries(deliveries, o.AtOnce), nil
+				return c.deliveries(deliveries, name, o.AtOnce), nil
 			}
 			continue
 		}
-		e := q.c.rpcError(err, q.name)
+		e := c.rpcError(err, name)
 		sent := sentTo.Addr != nil
 		if !e.broken() || ctx.Err() != nil || !sent && try == 0 {
 			return nil, e
 		}
 		if sent && o.AtOnce && !e.answered {
-			return nil, newError(reason.OutcomeUnknown, "messages that were consumed at once may be lost: %s", e.Message).on(q.name).because(e)
+			return nil, newError(reason.OutcomeUnknown, "messages that were consumed at once may be lost: %s", e.Message).on(name).because(e)
 		}
-		if err := q.c.receiveAgain(ctx, start, o.Wait, try); err != nil {
+		if err := c.receiveAgain(ctx, start, o.Wait, try); err != nil {
 			var refused *Error
 			switch {
 			case ctx.Err() != nil:
-				return nil, contextError(ctx).on(q.name)
+				return nil, contextError(ctx).on(name)
 			case errors.As(err, &refused):
 				return nil, refused
 			}
@@ -110,13 +123,14 @@ func settleMode(atOnce bool) ipcdv1.SettleMode {
 	return ipcdv1.SettleMode_SETTLE_MODE_LEASE
 }
 
-func (q *Queue) deliveries(p []*ipcdv1.Delivery, atOnce bool) []*Delivery {
+// deliveries are of the queue of that name, where they do not say otherwise.
+func (c *Client) deliveries(p []*ipcdv1.Delivery, name string, atOnce bool) []*Delivery {
 	all := make([]*Delivery, len(p))
 	for i := range p {
 		d := new(Delivery)
-		d.fill(p[i], q.name)
+		d.fill(p[i], name)
 		if !atOnce {
-			d.lease = q.c
+			d.lease = c
 		}
 		all[i] = d
 	}

@@ -38,18 +38,33 @@ func (q *Queue) Send(ctx context.Context, m ...Message) ([]Sent, error) {
 	if e != nil {
 		return nil, e.on(q.name)
 	}
+	request := &ipcdv1.SendRequest{Queue: q.name, Messages: messages}
+	return q.store(ctx, len(m), func(producer string, batch uint64) storeCall {
+		request.ProducerId, request.BatchId = producer, batch
+		return func(instance string, opts ...grpc.CallOption) (*ipcdv1.Stored, error) {
+			request.Instance, request.Wait = instance, blockedWait(ctx)
+			r, err := q.c.messages.Send(ctx, request, opts...)
+			return r.GetStored(), err
+		}
+	})
+}
+
+// storeCall stores a batch, for the daemon's instance that saw the first try.
+type storeCall func(instance string, opts ...grpc.CallOption) (*ipcdv1.Stored, error)
+
+// store stores a batch of so many messages once. identify is told the ids of the batch and returns the call.
+func (q *Queue) store(ctx context.Context, messages int, identify func(producer string, batch uint64) storeCall) ([]Sent, error) {
 	instance, err := q.c.daemonInstance(ctx)
 	if err != nil {
 		return nil, err
 	}
 	l := q.c.lanes.take()
-	request := &ipcdv1.SendRequest{Queue: q.name, Messages: messages, ProducerId: l.producer, BatchId: l.nextBatch()}
-	var response *ipcdv1.SendResponse
-	e = q.c.once(ctx, &exchange{
+	call := identify(l.producer, l.nextBatch())
+	var stored *ipcdv1.Stored
+	e := q.c.once(ctx, &exchange{
 		queue: q.name,
 		call: func(instance string, opts ...grpc.CallOption) (err error) {
-			request.Instance, request.Wait = instance, blockedWait(ctx)
-			response, err = q.c.messages.Send(ctx, request, opts...)
+			stored, err = call(instance, opts...)
 			return err
 		},
 		instance:   instance,
@@ -60,7 +75,7 @@ func (q *Queue) Send(ctx context.Context, m ...Message) ([]Sent, error) {
 	if e != nil {
 		return nil, e
 	}
-	sent, e := sentOf(response.GetStored(), len(m))
+	sent, e := sentOf(stored, messages)
 	if e != nil {
 		return nil, e.on(q.name)
 	}

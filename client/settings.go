@@ -131,6 +131,24 @@ type QueueSettings struct {
 	Mode              *uint32          // permission bits, as of a file: look = read, send = write, receive = read and write; nil: 0600
 	OwnerUID          *uint32          // nil: the creator
 	GroupGID          *uint32          // nil: the creator's group
+	Binds             []Bind           // where copies of what is sent go
+}
+
+// Bind says where copies of what is sent to a queue go: they are stored in the same step as what was sent. The destination
+// hands on what it gets in turn; one that is reached by several ways gets one copy. Dead letters and messages that are
+// moved or imported are not handed on.
+type Bind struct {
+	Destination string   // a queue's name
+	Selector    Selector // of what is handed on
+	Skip        bool     // a destination that cannot take its copy goes without; else the send is refused
+}
+
+// BindStatus is how a bind fares.
+type BindStatus struct {
+	Destination  string
+	CopiedTotal  int64  // copies stored since the daemon started
+	SkippedTotal int64  // copies that the destination went without, since then
+	Problem      string // why the last one was skipped; "": none was
 }
 
 // KernelQueue is how a queue's POSIX message queues are set up.
@@ -168,6 +186,10 @@ type QueueInfo struct {
 	CreatedAt    time.Time
 	Stats        QueueStats
 	KernelQueues []KernelQueueStatus
+	Binds        []BindStatus // in the order of the settings' binds
+	Temporary    bool         // it ends with the session that opened it
+	// SchemaVersion is the current version of its schema; 0: it has none.
+	SchemaVersion uint32
 }
 
 // QueueStats is what a queue holds and what it has done.
@@ -177,6 +199,7 @@ type QueueStats struct {
 	OldestAge                                   time.Duration // since the oldest ready message was sent; negative: none is ready
 	Receivers                                   int           // Receive calls waiting, and Consume streams
 	BlockedSenders                              int           // senders waiting for room
+	Taps                                        int           // who copy what arrives
 	SendRate, DeliveryRate, AckRate             float64       // messages a second, over the last ten seconds or so
 	SentTotal                                   int64         // since the queue was made, as the totals below
 	DeliveredTotal                              int64
@@ -189,6 +212,7 @@ type QueueStats struct {
 	PurgedTotal                                 int64
 	DuplicatesTotal                             int64
 	PeekedTotal                                 int64
+	MovedTotal                                  int64 // to another queue
 	DedupIDs                                    int64 // remembered now
 }
 
