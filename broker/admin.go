@@ -429,6 +429,7 @@ func (s *served) info() Info {
 	}
 	i.Stats.SendRate, i.Stats.DeliveryRate, i.Stats.AckRate = s.rates.since(sampleOf(now, &i.Stats.Stats))
 	i.Binds = s.bindStatusLocked()
+	i.Stats.Copied, i.Stats.CopiesSkipped = s.copied, s.copiesSkipped
 	door := s.door
 	s.mu.Unlock()
 	if door != nil {

@@ -14,13 +14,21 @@ import (
 
 // bound is how a bind fares. The lock of the queue that has it guards it.
 type bound struct {
+	from            *served
 	copied, skipped uint64
 	problem         string // of the last copy that was skipped
+}
+
+// copy counts a copy that was stored.
+func (x *bound) copy() {
+	x.copied++
+	x.from.copied++
 }
 
 // skip counts a copy that the destination went without.
 func (x *bound) skip(why error) {
 	x.skipped++
+	x.from.copiesSkipped++
 	x.problem = why.Error()
 }
 
@@ -28,7 +36,7 @@ func (x *bound) skip(why error) {
 func (s *served) boundLocked(to string) *bound {
 	x := s.bounds[to]
 	if x == nil {
-		x = new(bound)
+		x = &bound{from: s}
 		if s.bounds == nil {
 			s.bounds = map[string]*bound{}
 		}

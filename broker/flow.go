@@ -479,7 +479,7 @@ func (f *flow) storeLocked(now queue.Instant, p *part) (err error) {
 // count counts a copy that was stored, if it was no duplicate.
 func (f *flow) count(p *part, g int) {
 	if _, by, _ := f.wanted(p, g); by != nil && p.has[g] {
-		by.copied++
+		by.copy()
 	}
 }
 

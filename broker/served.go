@@ -40,7 +40,8 @@ type served struct {
 	blockedBytes int64
 	arrived      chan struct{} // closed when something becomes visible; nil: nobody waits
 
-	bounds map[string]*bound // how binds fare, by destination
+	bounds                map[string]*bound // how binds fare, by destination
+	copied, copiesSkipped uint64            // of all binds that there ever were
 
 	door      Door
 	doorHeld  int           // messages leased to the door

@@ -34,6 +34,8 @@ type Stats struct {
 	Receivers      int     // Receive calls waiting, and consumers
 	BlockedSenders int     // senders waiting for room
 	Taps           int     // who copy what arrives
+	Copied         uint64  // copies that its binds stored elsewhere since the daemon started
+	CopiesSkipped  uint64  // copies that other queues went without, since then
 	SendRate       float64 // messages a second, as the rates below
 	DeliveryRate   float64
 	AckRate        float64

@@ -37,6 +37,8 @@ func (f *fakeBroker) ListQueues(ctx context.Context, id identity.Identity, _ str
 	return f.queues, nil
 }
 
+func (f *fakeBroker) Totals() broker.Totals { return broker.Totals{} }
+
 func (f *fakeBroker) Storage() broker.Storage { return f.storage }
 
 type fakeRings struct {

@@ -20,15 +20,19 @@ func see(infos []broker.Info, storage *broker.Storage, now time.Time) []seenQueu
 	for _, name := range storage.Damaged {
 		damaged[name] = true
 	}
-	queues := make([]seenQueue, len(infos))
+	queues := make([]seenQueue, 0, len(infos))
 	for i := range infos {
-		queues[i] = seenQueue{&infos[i], now, damaged[infos[i].Name]}
+		if !infos[i].Temporary { // their names never come again
+			queues = append(queues, seenQueue{&infos[i], now, damaged[infos[i].Name]})
+		}
 	}
 	return queues
 }
 
 var (
 	queueCount    = gauge("ipcd_queues", "Queues.")
+	queuesForNow  = gauge("ipcd_temporary_queues", "Queues that end with the call that opened them. They have no series.")
+	lateReplies   = counter("ipcd_late_replies_total", "Sends to temporary queues that had ended.")
 	queuesBeyond  = gauge("ipcd_queues_without_series", `Queues that are counted under queue="other".`)
 	queueMessages = both(gauge, "messages", "Messages by state.", "state")
 	doorOpen      = both(gauge, "door_open", "Whether a kernel door is open.", "direction")
@@ -67,6 +71,7 @@ func queueFigures() []figure[seenQueue] {
 	all[len(all)-1].largest = true
 	add(both(gauge, "receivers", "Receives that wait, and streams of deliveries."), "", func(q *seenQueue) float64 { return float64(q.Stats.Receivers) })
 	add(both(gauge, "blocked_senders", "Senders that wait for room."), "", func(q *seenQueue) float64 { return float64(q.Stats.BlockedSenders) })
+	add(both(gauge, "taps", "Who copy what arrives."), "", func(q *seenQueue) float64 { return float64(q.Stats.Taps) })
 	add(both(gauge, "dedup_ids", "Dedup ids that are remembered."), "", func(q *seenQueue) float64 { return float64(q.Stats.DedupIDs) })
 	add(both(gauge, "paused", "Whether deliveries are paused."), "", func(q *seenQueue) float64 { return truth(q.Paused) })
 	add(both(gauge, "damaged", "Whether it is read-only because the journal is damaged."), "", func(q *seenQueue) float64 { return truth(q.damaged) })
@@ -82,6 +87,9 @@ func queueFigures() []figure[seenQueue] {
 	count("ttl_dropped", "Messages whose TTL ended.", func(s *broker.Stats) uint64 { return s.TTLDropped })
 	count("overflow_dropped", "Messages dropped to make room.", func(s *broker.Stats) uint64 { return s.OverflowDropped })
 	count("dead_lettered", "Messages moved to the dead-letter queue.", func(s *broker.Stats) uint64 { return s.DeadLettered })
+	count("moved", "Messages moved to another queue.", func(s *broker.Stats) uint64 { return s.Moved })
+	count("copied", "Copies that binds stored in other queues, since the daemon began.", func(s *broker.Stats) uint64 { return s.Copied })
+	count("copies_skipped", "Copies that other queues went without, since the daemon began.", func(s *broker.Stats) uint64 { return s.CopiesSkipped })
 	count("purged", "Messages purged.", func(s *broker.Stats) uint64 { return s.Purged })
 	count("duplicates", "Messages not stored, as their dedup id was known.", func(s *broker.Stats) uint64 { return s.Duplicates })
 	count("peeked", "Messages shown by peek.", func(s *broker.Stats) uint64 { return s.Peeked })

@@ -55,6 +55,7 @@ type snapshot struct {
 	at      time.Time
 	queues  []broker.Info
 	storage broker.Storage
+	broker  broker.Totals
 	rings   []ring.Info
 	totals  *ring.Totals // nil: not known
 }
@@ -63,7 +64,7 @@ type snapshot struct {
 type totaller interface{ Totals() ring.Totals }
 
 func (s *Server) snapshot(ctx context.Context) (*snapshot, error) {
-	n := &snapshot{at: time.Now(), storage: s.o.Broker.Storage()}
+	n := &snapshot{at: time.Now(), storage: s.o.Broker.Storage(), broker: s.o.Broker.Totals()}
 	var err error
 	if n.queues, err = s.o.Broker.ListQueues(ctx, root, ""); err != nil {
 		return nil, fmt.Errorf("list queues: %w", err)
@@ -90,6 +91,8 @@ func (s *Server) gather(n *snapshot) ([]*dto.MetricFamily, error) {
 
 	queues := see(n.queues, &n.storage, n.at)
 	to.add(queueCount, float64(len(queues)))
+	to.add(queuesForNow, float64(n.broker.Temporary))
+	to.add(lateReplies, float64(n.broker.LateReplies))
 	to.add(queuesBeyond, float64(m.queues.collect(to, queues)))
 
 	rings := m.counts.see(n.rings)

@@ -24,7 +24,7 @@ type figure[T any] struct {
 }
 
 // counts are the counters of a queue, a ring or a member of a ring, each at a place of its own.
-type counts [16]float64
+type counts [20]float64
 
 // table turns things of one kind into samples. The first so many have series of their own, and what is left is one more.
 // Counters of the others, and of all, are sums of what each has grown by since the daemon began, from scrape to scrape:
