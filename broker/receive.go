@@ -19,12 +19,11 @@ type receiver struct {
 	want     queue.LeaseRequest
 	consumer *Consumer // nil: a Receive call
 
-	// A Receive call's outcome. Who comes first, of several queues and the call itself, ends it: no queue leases anything for
-	// it any more. What is below may be read when it is over.
+	// A Receive call's outcome. The first queue that ends it is the only one: no other leases anything for it any more. It may
+	// be read when done is closed, or the call has left all lines.
 	mu         sync.Mutex // taken after a queue's lock
-	over       bool
-	done       chan struct{} // closed when a queue has ended it
-	by         *served       // that queue
+	done       chan struct{}
+	by         *served // who ended it, nil: nobody yet
 	deliveries []queue.Delivery
 	err        error
 }
@@ -50,18 +49,18 @@ func (r *receiver) fail(s *served, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.over {
+	if r.by == nil {
 		r.endLocked(s, nil, err)
 	}
 }
 
 // endLocked answers a Receive call that is not over.
 func (r *receiver) endLocked(s *served, deliveries []queue.Delivery, err error) {
-	r.over, r.by, r.deliveries, r.err = true, s, deliveries, err
+	r.by, r.deliveries, r.err = s, deliveries, err
 	close(r.done)
 }
 
-// await waits until a queue has ended the call, or for too long. No queue ends it after that.
+// await waits until a queue has ended the call, or for too long.
 func (r *receiver) await(ctx context.Context, wait time.Duration) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -70,9 +69,6 @@ func (r *receiver) await(ctx context.Context, wait time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	r.mu.Lock()
-	r.over = true
-	r.mu.Unlock()
 }
 
 // Receive hands out what is ready, or waits for it. See transport.Broker.

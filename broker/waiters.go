@@ -157,7 +157,7 @@ func (s *served) serveLocked(n *waiting[*receiver], now queue.Instant) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.over { // another queue was first, or its time is up, and it is about to leave
+	if r.by != nil { // another queue was first, and it is about to leave
 		s.receivers.remove(n)
 		return false
 	}
