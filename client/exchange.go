@@ -27,7 +27,7 @@ type exchange struct {
 func (c *Client) once(ctx context.Context, x *exchange) *Error {
 	var brokenAt time.Time     // when a connection broke with the call on it; zero: none did
 	var stoppedUntil time.Time // how long a daemon that stopped may take to come back; zero: none did
-	instances := 0 // how often the call followed the daemon to a new one
+	instances := 0             // how often the call followed the daemon to a new one
 	for try := 0; ; try++ {
 		var sentTo peer.Peer // set only once the call was handed to a connection
 		err := x.call(x.instance, grpc.Peer(&sentTo))
