@@ -15,7 +15,7 @@ import (
 const module = "github.com/ipcd/ipcd"
 
 // leaves may be imported by every room. Among themselves they import only what stands in rooms.
-var leaves = []string{"internal/access", "internal/config", "internal/identity", "internal/limits", "internal/manpage", "internal/quota", "internal/reason", "internal/suggest", "internal/units", "internal/version"}
+var leaves = []string{"internal/access", "internal/config", "internal/identity", "internal/limits", "internal/manpage", "internal/quota", "internal/reason", "internal/schema", "internal/suggest", "internal/units", "internal/version"}
 
 // rooms lists the packages of the module and what each may import of it besides the leaves. The order is
 // that of the house: what stands higher uses what stands lower, never the other way.
@@ -56,6 +56,7 @@ var rooms = map[string][]string{
 	"internal/manpage":  {},
 	"internal/quota":    {"internal/vfs"},
 	"internal/reason":   {},
+	"internal/schema":   {},
 	"internal/service":  {},
 	"internal/shm":      {},
 	"internal/suggest":  {},
@@ -84,6 +85,7 @@ var leafless = map[string][]string{
 	"internal/manpage":  {},
 	"internal/quota":    {"internal/identity", "internal/limits", "internal/reason"},
 	"internal/reason":   {},
+	"internal/schema":   {"internal/limits"},
 	"internal/service":  {},
 	"internal/shm":      {"internal/limits"}, // memory, whoever it is of
 	"internal/suggest":  {},

@@ -1,0 +1,231 @@
+package schema
+
+import (
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/ipcd/ipcd/internal/limits"
+)
+
+// Message is a message of a set, ready to hold bodies against. It is safe for concurrent use.
+type Message struct {
+	name     string
+	fields   map[protowire.Number]*field
+	required []*field
+}
+
+// field is what a body may have under one number.
+type field struct {
+	number   protowire.Number
+	name     string
+	wire     protowire.Type // of a value
+	packable bool           // many values may stand together in one
+	text     bool           // it must be UTF-8
+	message  *Message       // or nil
+	required int            // place in the message's required fields, from 1; 0: it may be missing
+	enum     string         // name of a closed enum, of which other values are not known; "": it is none
+	values   map[int32]bool // its values
+}
+
+// Validator returns a message of the set.
+func (s *Set) Validator(message string) (*Message, error) {
+	m, err := s.message(message)
+	if err != nil {
+		return nil, err
+	}
+	return s.shape(m, map[string]*Message{}), nil
+}
+
+// Validate says why a body is not such a message, if it is not: it must be well-formed, with all required fields and none
+// that the set does not know, at any depth. What stands in a google.protobuf.Any is not looked at. It allocates next to
+// nothing, whatever the body.
+func (s *Set) Validate(message string, body []byte) error {
+	m, err := s.Validator(message)
+	if err != nil {
+		return err
+	}
+	return m.Validate(body)
+}
+
+// shape makes a Message, and those that it is made of, each once.
+func (s *Set) shape(d protoreflect.MessageDescriptor, known map[string]*Message) *Message {
+	name := string(d.FullName())
+	if m := known[name]; m != nil {
+		return m
+	}
+	m := &Message{name: name, fields: map[protowire.Number]*field{}}
+	known[name] = m
+	for number, fd := range s.fields(d) {
+		f := &field{number: number, name: string(fd.Name()), wire: wireTypes[fd.Kind()], packable: fd.IsList() && packable(fd.Kind())}
+		switch fd.Kind() {
+		case protoreflect.MessageKind, protoreflect.GroupKind:
+			f.message = s.shape(fd.Message(), known)
+		case protoreflect.StringKind:
+			f.text = enforcesUTF8(fd)
+		case protoreflect.EnumKind:
+			if e := fd.Enum(); e.IsClosed() {
+				f.enum, f.values = string(e.FullName()), map[int32]bool{}
+				for i := range e.Values().Len() {
+					f.values[int32(e.Values().Get(i).Number())] = true
+				}
+			}
+		}
+		if fd.Cardinality() == protoreflect.Required {
+			m.required = append(m.required, f)
+			f.required = len(m.required)
+		}
+		m.fields[number] = f
+	}
+	return m
+}
+
+// wireTypes is how a value of each kind stands in a body.
+var wireTypes = map[protoreflect.Kind]protowire.Type{
+	protoreflect.BoolKind: protowire.VarintType, protoreflect.EnumKind: protowire.VarintType,
+	protoreflect.Int32Kind: protowire.VarintType, protoreflect.Sint32Kind: protowire.VarintType, protoreflect.Uint32Kind: protowire.VarintType,
+	protoreflect.Int64Kind: protowire.VarintType, protoreflect.Sint64Kind: protowire.VarintType, protoreflect.Uint64Kind: protowire.VarintType,
+	protoreflect.Sfixed32Kind: protowire.Fixed32Type, protoreflect.Fixed32Kind: protowire.Fixed32Type, protoreflect.FloatKind: protowire.Fixed32Type,
+	protoreflect.Sfixed64Kind: protowire.Fixed64Type, protoreflect.Fixed64Kind: protowire.Fixed64Type, protoreflect.DoubleKind: protowire.Fixed64Type,
+	protoreflect.StringKind: protowire.BytesType, protoreflect.BytesKind: protowire.BytesType, protoreflect.MessageKind: protowire.BytesType,
+	protoreflect.GroupKind: protowire.StartGroupType,
+}
+
+func packable(k protoreflect.Kind) bool {
+	return wireTypes[k] != protowire.BytesType && wireTypes[k] != protowire.StartGroupType
+}
+
+// enforcesUTF8 reports whether a string that is no UTF-8 is refused by those who read the message.
+func enforcesUTF8(fd protoreflect.FieldDescriptor) bool {
+	if f, ok := fd.(interface{ EnforceUTF8() bool }); ok {
+		return f.EnforceUTF8()
+	}
+	return fd.ParentFile().Syntax() == protoreflect.Proto3
+}
+
+// Validate says why a body is not such a message, if it is not. See Set.Validate.
+func (m *Message) Validate(body []byte) error {
+	w := walk{left: len(body)}
+	_, err := w.message(m, body, 0, 0)
+	return err
+}
+
+// walk goes through a body without making anything of it.
+type walk struct {
+	lenient bool // fields that are not known are let pass
+	left    int  // messages that there may still be within
+}
+
+var errCutOff = errors.New("it ends in the middle of a field, or is no protobuf message at all")
+
+// message goes through one message, up to the end of its group if that is not 0, and returns what follows.
+func (w *walk) message(m *Message, b []byte, group protowire.Number, depth int) (rest []byte, err error) {
+	if depth > limits.SchemaDepth {
+		return nil, fmt.Errorf("it is nested more than %d deep in %s", limits.SchemaDepth, m.name)
+	}
+	if w.left--; w.left < -1 {
+		return nil, errors.New("it has too many parts")
+	}
+	var seen []bool // required fields
+	if n := len(m.required); n > 0 && 2*n <= len(b) {
+		seen = make([]bool, n)
+	}
+	for len(b) > 0 {
+		number, wire, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return nil, errCutOff
+		}
+		b = b[n:]
+		if wire == protowire.EndGroupType {
+			if number != group {
+				return nil, fmt.Errorf("group %d ends in %s where none began", number, m.name)
+			}
+			return b, m.complete(seen)
+		}
+		f := m.fields[number]
+		if f == nil {
+			if !w.lenient {
+				return nil, fmt.Errorf("field %d is not known to %s", number, m.name)
+			}
+			if n = protowire.ConsumeFieldValue(number, wire, b); n < 0 {
+				return nil, errCutOff
+			}
+			b = b[n:]
+			continue
+		}
+		if f.required > 0 && seen != nil {
+			seen[f.required-1] = true
+		}
+		if b, err = w.field(m, f, wire, b, depth); err != nil {
+			return nil, err
+		}
+	}
+	if group != 0 {
+		return nil, fmt.Errorf("group %d, a %s, does not end", group, m.name)
+	}
+	return nil, m.complete(seen)
+}
+
+// complete says which required field is missing.
+func (m *Message) complete(seen []bool) error {
+	if seen == nil && len(m.required) > 0 {
+		return fmt.Errorf("%s requires %d fields: it is too short to have them", m.name, len(m.required))
+	}
+	for i, f := range m.required {
+		if !seen[i] {
+			return fmt.Errorf("field %d (%s) is missing, which %s requires", f.number, f.name, m.name)
+		}
+	}
+	return nil
+}
+
+// field goes through one field, whose tag was read, and returns what follows.
+func (w *walk) field(m *Message, f *field, wire protowire.Type, b []byte, depth int) (rest []byte, err error) {
+	if wire != f.wire && !(f.packable && wire == protowire.BytesType) {
+		return nil, fmt.Errorf("field %d (%s) of %s has wire type %d: it must be %d", f.number, f.name, m.name, wire, f.wire)
+	}
+	if wire == protowire.StartGroupType {
+		return w.message(f.message, b, f.number, depth+1)
+	}
+	if wire != protowire.BytesType {
+		return f.value(m, b)
+	}
+	v, n := protowire.ConsumeBytes(b)
+	if n < 0 {
+		return nil, errCutOff
+	}
+	switch {
+	case f.message != nil:
+		_, err = w.message(f.message, v, 0, depth+1)
+	case f.packable:
+		for len(v) > 0 && err == nil {
+			v, err = f.value(m, v)
+		}
+	case f.text && !utf8.Valid(v):
+		err = fmt.Errorf("field %d (%s) of %s is no UTF-8", f.number, f.name, m.name)
+	}
+	return b[n:], err
+}
+
+// value goes through one number and returns what follows.
+func (f *field) value(m *Message, b []byte) (rest []byte, err error) {
+	n := 0
+	switch f.wire {
+	case protowire.VarintType:
+		var v uint64
+		if v, n = protowire.ConsumeVarint(b); n > 0 && f.enum != "" && !f.values[int32(v)] {
+			return nil, fmt.Errorf("field %d (%s) of %s is %d, which %s does not know", f.number, f.name, m.name, int32(v), f.enum)
+		}
+	case protowire.Fixed32Type:
+		_, n = protowire.ConsumeFixed32(b)
+	case protowire.Fixed64Type:
+		_, n = protowire.ConsumeFixed64(b)
+	}
+	if n <= 0 {
+		return nil, errCutOff
+	}
+	return b[n:], nil
+}
