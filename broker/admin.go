@@ -415,7 +415,7 @@ func (s *served) info() Info {
 	now := s.b.now()
 	i := Info{
 		Name: s.name, ID: s.id, Settings: *s.q.Settings(), Paused: s.q.Paused(), CreatedAt: s.q.CreatedAt,
-		Stats: Stats{Stats: s.q.Stats(now), Receivers: len(s.consumers), Taps: len(s.taps)}, Temporary: s.temporary,
+		Stats: Stats{Stats: s.q.Stats(now), Receivers: len(s.consumers), Taps: len(s.taps)}, Temporary: s.temporary, Schema: s.q.SchemaVersion(),
 	}
 	s.receivers.each(func(n *waiting[*receiver]) {
 		if n.value.consumer == nil {

@@ -41,7 +41,7 @@ func (s *served) keepRoomLocked(messages, bytes int64) bool {
 
 // chargeLocked charges the owner for what the queue holds now.
 func (s *served) chargeLocked() {
-	held := s.q.Bytes() + s.q.ReservedBytes()
+	held := s.q.Bytes() + s.q.ReservedBytes() + s.q.SchemaBytes()
 	if held != s.charged && !s.deleted {
 		s.owner.Add(quota.QueuedBytes, held-s.charged)
 		s.charged = held

@@ -184,6 +184,11 @@ func (c *compactor) liveShare(s journal.SegmentInfo) (float64, error) {
 		q.mu.Unlock()
 		return nil
 	}, nil)
+	for _, q := range c.b.all() {
+		q.mu.Lock()
+		live += q.q.SchemaBytesIn(uint64(s.Generation))
+		q.mu.Unlock()
+	}
 	return float64(live) / float64(max(s.Bytes, 1)), err
 }
 
@@ -352,6 +357,7 @@ func (c *compactor) keepRest(s *served, generation uint64, newest int64) {
 		s.defineLocked(now)
 		s.flushLocked()
 	}
+	s.keepSchemasLocked(now, generation)
 	if !s.durable {
 		return
 	}

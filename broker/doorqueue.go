@@ -160,15 +160,24 @@ func (r *reservation) Send(messages []queue.Message) (refused int, err error) {
 
 func (r *reservation) submit(messages []queue.Message) (refused int, _ Ticket, err error) {
 	s := r.s
+	all := len(messages)
+	messages, refused, err = s.onlyValid(messages)
+	if len(messages) == 0 {
+		return refused, 0, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.deleted {
-		return len(messages), 0, s.goneLocked()
+		return all, 0, s.goneLocked()
 	}
 	if len(s.q.Settings().Binds) > 0 {
 		s.mu.Unlock()
 		defer s.mu.Lock()
-		return r.submitCopied(messages)
+		more, ticket, copyErr := r.submitCopied(messages)
+		if err == nil {
+			err = copyErr
+		}
+		return refused + more, ticket, err
 	}
 	now := s.b.now()
 	if _, batchErr := s.storeLocked(now, r.take(messages)); batchErr != nil {

@@ -56,6 +56,9 @@ type part struct {
 	has        []bool      // by message of the flow, whether it is stored here; nil if there are no binds
 	visited    bool
 	marked     []bool // by message of the flow: it is among copies
+
+	invalid error         // what the queue's schema has against what is sent to it
+	unfit   map[int]error // and against copies, by message of the flow
 }
 
 // copyWay is a bind and the queue that has it.
@@ -106,6 +109,7 @@ func (f *flow) plan(byID map[uint64]*part) error {
 	if len(f.parts) > limits.BindTargets && f.copies {
 		return reason.New(reason.QuotaExceeded, "binds lead to %d queues: one operation may concern %d", len(f.parts), limits.BindTargets)
 	}
+	f.checkBodies()
 	return nil
 }
 
@@ -245,6 +249,9 @@ func (f *flow) checkAllLocked(now queue.Instant) (*part, error) {
 
 // checkLocked decides what a part stores, those before it in order being decided. Its error says what is in the way.
 func (f *flow) checkLocked(now queue.Instant, p *part) error {
+	if p.invalid != nil {
+		return p.invalid
+	}
 	if f.copies {
 		p.has = make([]bool, len(f.messages))
 	}
@@ -252,6 +259,9 @@ func (f *flow) checkLocked(now queue.Instant, p *part) error {
 	var spare []int
 	for _, g := range p.copies {
 		must, by, why := f.wanted(p, g)
+		if why == nil {
+			why = p.unfit[g]
+		}
 		switch {
 		case by == nil: // nothing comes
 		case !must && why != nil:

@@ -111,7 +111,7 @@ func (i *Inspection) adopt(l *loader, damage *damages) {
 		}
 		i.Queues = append(i.Queues, Info{
 			Name: q.Name(), ID: id, Settings: *q.Settings(), Paused: q.Paused(), CreatedAt: q.CreatedAt,
-			Stats: Stats{Stats: q.Stats(i.At)},
+			Stats: Stats{Stats: q.Stats(i.At)}, Schema: q.SchemaVersion(),
 		})
 	}
 	slices.SortFunc(i.Queues, func(a, b Info) int { return cmp.Compare(a.Name, b.Name) })

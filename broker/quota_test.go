@@ -27,7 +27,7 @@ func checkCharges(t *testing.T, b *Broker) {
 		s.mu.Lock()
 		owner := identity.User(s.settings.Load().OwnerUID)
 		w := want[owner]
-		want[owner] = sums{w.queues + 1, w.bytes + s.q.Bytes() + s.q.ReservedBytes()}
+		want[owner] = sums{w.queues + 1, w.bytes + s.q.Bytes() + s.q.ReservedBytes() + s.q.SchemaBytes()}
 		s.mu.Unlock()
 	}
 	for _, u := range b.quotas.All() {

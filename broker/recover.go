@@ -101,6 +101,8 @@ func (b *Broker) adopt(l *loader) error {
 		} else {
 			s.announced = s.q.Last()
 			s.defineLocked(now)
+			s.countLocked()
+			s.chargeLocked()
 		}
 		s.flushLocked()
 		s.scheduleLocked(now)

@@ -54,6 +54,9 @@ func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest
 	if err != nil {
 		return queue.Stored{}, 0, b.late(err, r.Queue)
 	}
+	if err := s.checkBodies(r.Messages); err != nil {
+		return s.refuse(id, &r, err)
+	}
 	bytes := totalBytes(r.Messages)
 	if err := b.admit(ctx, s, len(r.Messages), bytes); err != nil {
 		return queue.Stored{}, 0, on(s, err)

@@ -76,6 +76,8 @@ type served struct {
 	dirty       bool          // guarded by the broker's dirtyMu
 
 	damaged atomic.Pointer[string] // why it is read-only, if it is
+
+	checks atomic.Pointer[schemaChecks] // what bodies are held against; nil: nothing
 }
 
 // newServed returns a queue with a state machine that is new, or was replayed. It counts as its owner's already.
@@ -98,6 +100,7 @@ func newServed(b *Broker, q *queue.Queue, name string, id uint64) *served {
 		q.Cut = v.flushLocked
 	}
 	v.settings.Store(&s)
+	v.loadChecks()
 	v.owner = b.quotas.Account(identity.User(s.OwnerUID))
 	v.rates.add(rateSample{at: now.Mono})
 	v.timer = time.AfterFunc(time.Hour, v.timerFired)

@@ -21,9 +21,12 @@ const (
 // countLocked brings the broker's totals up to date, if the queue has changed enough.
 func (s *served) countLocked() {
 	now := totals{payloads: s.q.ResidentBytes()}
-	now.memory = now.payloads + s.q.Len()*messageMemory
+	now.memory = now.payloads + s.q.Len()*messageMemory + s.q.SchemaBytes()
 	if s.durable {
 		now.live = s.q.LiveBytes() + baseBytes + s.q.IDs()*idBytes
+	}
+	if s.b.journal != nil && !s.temporary {
+		now.live += s.q.SchemaBytes()
 	}
 	if near(now.memory, s.counted.memory) && near(now.live, s.counted.live) || s.deleted {
 		return

@@ -15,6 +15,8 @@ func (q *Queue) apply(r *Record) {
 		q.paused = r.paused
 	case recStart:
 		q.applyStart(r)
+	case recSchema:
+		q.schemas.apply(r.schema)
 	case recKeep, recBase, recIDs, recProducers:
 		q.learn(r)
 	default:

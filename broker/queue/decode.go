@@ -58,6 +58,8 @@ func DecodeRecord(b []byte) (*Record, error) {
 		r.producers = d.producers()
 	case recStart:
 		r.start = restart{clean: d.byte() != 0, epoch: uint32(d.uvarint()), shift: d.varint()}
+	case recSchema:
+		r.schema = d.schemaRecord()
 	default:
 		d.fail(fmt.Errorf("unknown kind of record %d", r.kind))
 	}

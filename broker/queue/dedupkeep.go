@@ -15,6 +15,7 @@ const (
 
 // Stamp says that all that was emitted up to now lies in that generation of the journal, or a later one.
 func (q *Queue) Stamp(gen uint64) {
+	q.schemas.stamp(gen)
 	if l := q.loading; l != nil {
 		for i := len(l.ids) - 1; i >= 0 && l.ids[i].gen == unstamped; i-- {
 			l.ids[i].gen = gen

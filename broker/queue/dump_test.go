@@ -13,6 +13,7 @@ func dump(q *Queue, t *tape, idsBefore, producersBefore int64) string {
 	stats.Duplicates, stats.Peeked = 0, 0
 	fmt.Fprintf(&b, "%s %d epoch %d secret %d number %d next %d published %d reserved %d live bytes %d paused %v\n%+v\n%+v\n",
 		q.name, q.CreatedAt, q.epoch, q.secret, q.number, q.nextSeq, q.published, q.reserved, q.liveBytes, q.paused, q.settings, stats)
+	fmt.Fprintf(&b, "schemas %+v %d %d\n", q.schemas.all, q.schemas.last, q.schemas.bytes)
 	eachSlot(q, func(n uint32, s *slot) {
 		payload, ok := q.payload(s)
 		if !ok {

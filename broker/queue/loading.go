@@ -139,6 +139,7 @@ func (q *Queue) Finish() error {
 		return fmt.Errorf("queue %d: none of its records says its name and settings", q.id)
 	}
 	q.loading = nil
+	q.schemas.stamp(0) // wherever it lies, it will be emitted again
 	q.slots.settleLate()
 	if q.settings.Durability == Memory {
 		q.empty()

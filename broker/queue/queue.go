@@ -45,6 +45,7 @@ type Queue struct {
 	secret uint64 // of the receipts' check
 
 	settings Settings
+	schemas  schemas
 	paused   bool
 
 	number    uint64 // of the last record

@@ -32,6 +32,8 @@ const (
 	recProducers recordKind = 13 // answers to producers
 
 	recStart recordKind = 14 // the daemon was started anew
+
+	recSchema recordKind = 15 // a version of the schema, or that there is none; also to keep it
 )
 
 // cause says why messages went, came back or were set aside; counters follow from it.
@@ -83,6 +85,7 @@ type Record struct {
 	ids       []dedupEntry
 	producers []keptProducer
 	start     restart
+	schema    *schemaRecord
 }
 
 // Append encodes the record but for its payloads: a version, and then varints and byte strings in the
@@ -133,6 +136,8 @@ func (r *Record) Append(b []byte) []byte {
 		b = appendBool(b, r.start.clean)
 		b = binary.AppendUvarint(b, uint64(r.start.epoch))
 		b = binary.AppendVarint(b, r.start.shift)
+	case recSchema:
+		b = r.schema.append(b)
 	}
 	return b
 }

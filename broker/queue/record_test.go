@@ -55,11 +55,14 @@ func sampleRecords(t testing.TB) (records [][]byte) {
 	}
 	q.Publish(q.Last())
 	q.Pause(at(0), true)
+	q.AddSchema(at(0), []byte("descriptors"), []TypeSchema{{7, "acme.Order", true}, {8, "acme.Item", false}})
+	q.KeepSchemas(at(0), unstamped)
+	q.RemoveSchemas(at(0))
 	kinds := map[byte]bool{}
 	for _, r := range records {
 		kinds[r[1]] = true
 	}
-	for k := recSend; k <= recStart; k++ {
+	for k := recSend; k <= recSchema; k++ {
 		if !kinds[byte(k)] {
 			t.Fatalf("no record of kind %d", k)
 		}
@@ -199,7 +202,7 @@ func TestEmptyPromiseTakesNoMemory(t *testing.T) {
 
 func TestUnknownVersionAndKindAreRefused(t *testing.T) {
 	b := sampleRecords(t)[1]
-	for place, value := range map[int]byte{0: recordVersion + 1, 1: byte(recStart) + 1} {
+	for place, value := range map[int]byte{0: recordVersion + 1, 1: byte(recSchema) + 1} {
 		damaged := slices.Clone(b)
 		damaged[place] = value
 		if _, err := DecodeRecord(damaged); err == nil {

@@ -118,6 +118,8 @@ func (t *tape) free(now Instant, few int) {
 		}
 	}
 	t.q.KeepBase(now)
+	for t.q.KeepSchemas(now, seg.gen) {
+	}
 	for t.q.KeepIDs(now, seg.gen, few) {
 	}
 	for from, more := 0, true; more; {

@@ -31,20 +31,29 @@ type field struct {
 	values   map[int32]bool // its values
 }
 
-// Validator returns a message of the set.
-func (s *Set) Validator(message string) (*Message, error) {
-	m, err := s.message(message)
+// Shapes makes messages of a set ready to validate, what they have in common once. It is not safe for concurrent use.
+type Shapes struct {
+	set   *Set
+	known map[string]*Message
+}
+
+// Shapes returns a maker of such messages.
+func (s *Set) Shapes() *Shapes { return &Shapes{s, map[string]*Message{}} }
+
+// Of returns the message of that full name.
+func (x *Shapes) Of(message string) (*Message, error) {
+	m, err := x.set.message(message)
 	if err != nil {
 		return nil, err
 	}
-	return s.shape(m, map[string]*Message{}), nil
+	return x.set.shape(m, x.known), nil
 }
 
 // Validate says why a body is not such a message, if it is not: it must be well-formed, with all required fields and none
 // that the set does not know, at any depth. What stands in a google.protobuf.Any is not looked at. It allocates next to
 // nothing, whatever the body.
 func (s *Set) Validate(message string, body []byte) error {
-	m, err := s.Validator(message)
+	m, err := s.Shapes().Of(message)
 	if err != nil {
 		return err
 	}

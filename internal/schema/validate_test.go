@@ -91,7 +91,7 @@ func TestWhatIsWrongWithABodyIsNamed(t *testing.T) {
 }
 
 func TestValidatingAllocatesNothingForTheBody(t *testing.T) {
-	m, err := compile(t, orders).Validator("acme.Order")
+	m, err := compile(t, orders).Shapes().Of("acme.Order")
 	if err != nil {
 		t.Fatal(err)
 	}

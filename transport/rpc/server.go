@@ -202,6 +202,7 @@ func (s *Server) newServer(door string) *grpc.Server {
 	services := registrar{server, s}
 	ipcdv1.RegisterQueueAdminServiceServer(services, queueAdmin{Server: s})
 	ipcdv1.RegisterMessageServiceServer(services, messages{Server: s})
+	ipcdv1.RegisterSchemaServiceServer(services, schemaService{Server: s})
 	ipcdv1.RegisterSystemServiceServer(services, system{Server: s})
 	if s.rings != nil {
 		ipcdv1.RegisterRingServiceServer(services, ringService{Server: s})
