@@ -107,15 +107,20 @@ func cleanEnvironment(more ...string) []string {
 // tryDir is where README's transcript keeps its files; the test keeps them elsewhere.
 const tryDir = "/tmp/ipcd-try"
 
-// TestReadmeTranscript types what README says, in one shell, against a real daemon, and compares.
-func TestReadmeTranscript(t *testing.T) {
-	readme := string(read(t, "README.md"))
+// TestTranscripts types what the documents say, each in one shell, against a real daemon, and compares.
+func TestTranscripts(t *testing.T) {
+	for _, document := range []string{"README.md", "docs/queues.md"} {
+		t.Run(document, func(t *testing.T) { typeTranscript(t, document) })
+	}
+}
+
+func typeTranscript(t *testing.T, document string) {
 	var all []command
-	for _, block := range codeBlocks(readme, "console") {
+	for _, block := range codeBlocks(string(read(t, document)), "console") {
 		all = append(all, commands(block)...)
 	}
 	if len(all) < 5 {
-		t.Fatalf("README has a transcript of %d commands", len(all))
+		t.Fatalf("%s has a transcript of %d commands", document, len(all))
 	}
 
 	dir, err := os.MkdirTemp("", "ipcd-try") // short: the path of a socket has at most 107 bytes
@@ -166,7 +171,7 @@ func TestReadmeTranscript(t *testing.T) {
 	for i, c := range all {
 		got := strings.NewReplacer(dir+"/bin/", "bin/", dir+"/try", tryDir).Replace(outputs[i])
 		if normalise(got) != normalise(c.output) {
-			t.Errorf("$ %s\nprints\n%s\nREADME says\n%s", c.text, got, c.output)
+			t.Errorf("$ %s\nprints\n%s\n%s says\n%s", c.text, got, document, c.output)
 		}
 	}
 }
