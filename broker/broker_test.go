@@ -270,6 +270,7 @@ func TestDeleteEndsWhatWaits_S23(t *testing.T) {
 func TestAccessIsCheckedAtEveryCall(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.create("/q", func(s *queue.Settings) { s.Mode = 0o620 }) // group: write
+		w.create("/q2")
 		w.send("/q", "a")
 		d := w.receiveOne("/q")
 		_, err := w.UpdateQueue(w.ctx, root, "/q", func(s *queue.Settings) error { s.GroupGID = 7; return nil })
@@ -283,6 +284,8 @@ func TestAccessIsCheckedAtEveryCall(t *testing.T) {
 			_, errs["get"] = w.GetQueue(w.ctx, id, "/q")
 			_, _, errs["purge"] = w.Purge(w.ctx, id, SelectRequest{Queue: "/q"})
 			_, _, errs["kick"] = w.Kick(w.ctx, id, SelectRequest{Queue: "/q"})
+			_, _, errs["move"] = w.Move(w.ctx, id, MoveRequest{From: "/q", To: "/q2"})
+			_, errs["redrive"] = w.Redrive(w.ctx, id, RedriveRequest{Queue: "/q"})
 			_, errs["pause"] = w.PauseQueue(w.ctx, id, "/q", true)
 			_, errs["update"] = w.UpdateQueue(w.ctx, id, "/q", func(s *queue.Settings) error { return nil })
 			out, _ := w.Settle(w.ctx, id, []Settlement{{Receipt: d.Receipt}})

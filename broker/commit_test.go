@@ -90,6 +90,18 @@ func TestNothingIsToldBeforeItIsOnDisk_S6_S25(t *testing.T) {
 			return err
 		})
 		d.after("a purge", func() error { _, _, err := d.Purge(d.ctx, alice, SelectRequest{Queue: "/q", Max: 1}); return err })
+		d.create("/other")
+		d.after("an import", func() error {
+			_, err := d.Import(d.ctx, alice, ImportRequest{Queue: "/other", Messages: []queue.Peeked{{Delivery: queue.Delivery{Message: queue.Message{
+				Type: 1, Headers: []queue.Header{{Key: queue.HeaderDeadQueue, Value: []byte("/q")}},
+			}}}}})
+			return err
+		})
+		d.after("a move", func() error {
+			_, _, err := d.Move(d.ctx, alice, MoveRequest{From: "/q", To: "/other", Max: 1})
+			return err
+		})
+		d.after("a redrive", func() error { _, err := d.Redrive(d.ctx, alice, RedriveRequest{Queue: "/other"}); return err })
 		d.after("a delete", func() error { _, err := d.DeleteQueue(d.ctx, alice, "/q"); return err })
 	})
 }

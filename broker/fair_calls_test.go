@@ -112,6 +112,10 @@ func TestWhoIsThereForOthers(t *testing.T) {
 			{"pause", nil, func() error { _, err := w.PauseQueue(w.ctx, bob, "/bob", false); return err }, false},
 			{"kick", nil, func() error { _, _, err := w.Kick(w.ctx, bob, SelectRequest{Queue: "/bob"}); return err }, false},
 			{"purge", nil, func() error { _, _, err := w.Purge(w.ctx, bob, SelectRequest{Queue: "/bob"}); return err }, false},
+			{"move", nil, func() error { _, _, err := w.Move(w.ctx, bob, MoveRequest{From: "/bob", To: "/new"}); return err }, false},
+			{"move, denied", nil, func() error { _, _, err := w.Move(w.ctx, bob, MoveRequest{From: "/loud", To: "/bob"}); return err }, false},
+			{"redrive", nil, func() error { _, err := w.Redrive(w.ctx, bob, RedriveRequest{Queue: "/bob"}); return err }, false},
+			{"import, invalid", nil, func() error { _, err := w.Import(w.ctx, bob, ImportRequest{Queue: "/bob"}); return err }, false},
 			{"delete", nil, func() error { _, err := w.DeleteQueue(w.ctx, bob, "/new"); return err }, false},
 		} {
 			if call.before != nil {
@@ -289,8 +293,10 @@ func TestOperatorsDoNotWaitBehindTheirOwnUsersLoad(t *testing.T) {
 				_, _, kick := w.Kick(w.ctx, id, SelectRequest{Queue: "/bob"})
 				_, _, purge := w.Purge(w.ctx, id, SelectRequest{Queue: "/bob"})
 				w.createAs(id, "/new", 0o600)
+				_, _, move := w.Move(w.ctx, id, MoveRequest{From: "/bob", To: "/new"})
+				_, redrive := w.Redrive(w.ctx, id, RedriveRequest{Queue: "/bob"})
 				_, remove := w.DeleteQueue(w.ctx, id, "/new")
-				return errors.Join(get, list, peek, pause, update, kick, purge, remove)
+				return errors.Join(get, list, peek, pause, update, kick, purge, move, redrive, remove)
 			})
 			if d != 0 {
 				t.Errorf("%v waited %v", id, d)
@@ -340,6 +346,10 @@ func TestEveryCallCounts(t *testing.T) {
 			_, _, err := b.CreateQueue(ctx, id, "/q", func(*queue.Settings) error { return nil }, false)
 			return err
 		}},
+		{"CreateQueue", func() error {
+			_, _, err := b.CreateQueue(ctx, id, "/q2", func(*queue.Settings) error { return nil }, false)
+			return err
+		}},
 		{"UpdateQueue", func() error {
 			_, err := b.UpdateQueue(ctx, id, "/q", func(s *queue.Settings) error { s.MaxMessages++; return nil })
 			return err
@@ -373,6 +383,15 @@ func TestEveryCallCounts(t *testing.T) {
 		{"Settle", func() error { _, err := b.Settle(ctx, id, nil); return err }},
 		{"Kick", func() error { _, _, err := b.Kick(ctx, id, SelectRequest{Queue: "/q"}); return err }},
 		{"Purge", func() error { _, _, err := b.Purge(ctx, id, SelectRequest{Queue: "/q"}); return err }},
+		{"Import", func() error {
+			_, err := b.Import(ctx, id, ImportRequest{Queue: "/q", Messages: []queue.Peeked{{Delivery: queue.Delivery{Message: queue.Message{Type: 1}}}}})
+			return err
+		}},
+		{"Redrive", func() error { _, err := b.Redrive(ctx, id, RedriveRequest{Queue: "/q"}); return err }},
+		{"Move", func() error {
+			_, _, err := b.Move(ctx, id, MoveRequest{From: "/q", To: "/q2", DryRun: true})
+			return err
+		}},
 		{"DeleteQueue", func() error { _, err := b.DeleteQueue(ctx, id, "/q"); return err }},
 	} {
 		// Nobody else is there, so that it goes at once, and only it is counted.

@@ -657,3 +657,114 @@ func TestImportOfABatchTwiceStoresItOnce(t *testing.T) {
 		}
 	})
 }
+
+// A message is in exactly one of the two queues, also after a crash, since both learn of it in one frame.
+func TestStepOfAMoveIsOneFrame(t *testing.T) {
+	inJournaledWorld(t, Options{}, func(w *world) {
+		w.create("/a")
+		w.create("/b")
+		for _, way := range [][2]string{{"/a", "/b"}, {"/b", "/a"}} {
+			w.send(way[0], "1", "2", "3")
+			before := w.journal.Appended()
+			w.move(MoveRequest{From: way[0], To: way[1]})
+			if frames := w.journal.Appended() - before; frames != 1 {
+				w.Errorf("%d frames from %s to %s", frames, way[0], way[1])
+			}
+		}
+	})
+}
+
+// What was set aside for a stream of deliveries and not handed out yet is not handed out after it was moved.
+func TestMovedMessagesAreNotDelivered(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.create("/a")
+		w.create("/b")
+		c, err := w.Consume(w.ctx, alice, ConsumeRequest{Queue: "/a"})
+		w.must(err)
+		defer c.Close(true)
+		w.must(c.Credit(10, 0))
+		w.send("/a", "1", "2")
+		w.counts("/a", 0, 0, 2, 0)
+		if n := w.move(MoveRequest{From: "/a", To: "/b", Filter: queue.Filter{States: []queue.State{queue.Leased}, MaxSequence: 1}}); n != 1 {
+			w.Fatalf("%d moved", n)
+		}
+		d, err := c.Next(w.ctx)
+		w.must(err)
+		if bodiesOf(d.Deliveries) != "2 " {
+			w.Errorf("delivered: %s", bodiesOf(d.Deliveries))
+		}
+	})
+}
+
+func TestMoveTakesBackWhatTheDoorHolds(t *testing.T) {
+	inWorldWith(t, Options{Doors: &fakeDoors{}}, func(w *world) {
+		w.create("/q", out)
+		w.create("/b")
+		w.send("/q", "a", "b", "c")
+		synctest.Wait()
+		w.counts("/q", 1, 0, 2, 0)
+		if n := w.move(MoveRequest{From: "/q", To: "/b", DryRun: true}); n != 1 {
+			w.Fatalf("%d would be moved beside what the door holds", n)
+		}
+		if n := w.move(MoveRequest{From: "/q", To: "/b"}); n != 3 {
+			w.Fatalf("%d moved", n)
+		}
+		w.send("/q", "d")
+		synctest.Wait()
+		w.counts("/q", 0, 0, 1, 0)
+	})
+}
+
+// Payloads that are not in memory are read for it, those of dead letters too.
+func TestMoveAndRedriveAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{Journal: &JournalOptions{FS: vfs.NewCrash(rand.New(rand.NewPCG(1, 2))), Dir: "/state/journal", SegmentBytes: 1 << 20}}
+		var w *world
+		start := func() {
+			b, err := Open(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w = &world{t, b, t.Context()}
+		}
+		start()
+		defer func() { w.Close() }()
+		w.create("/dead")
+		w.create("/a", toDead)
+		w.create("/b")
+		want := ""
+		for i := range 600 {
+			body := fmt.Sprint(i, strings.Repeat("x", i))
+			w.die("/a", body)
+			want += body + " "
+		}
+		restart := func() { w.Close(); start() }
+		restart()
+		w.move(MoveRequest{From: "/dead", To: "/b"})
+		restart()
+		out, err := w.Redrive(w.ctx, alice, RedriveRequest{Queue: "/b"})
+		w.must(err)
+		if got := redrivenText(out); got != "/a 600 ; " {
+			t.Fatalf("redriven: %s", got)
+		}
+		restart()
+		if got := peekedBodies(w.all("/a")); got != want {
+			t.Errorf("%d bytes came home of %d", len(got), len(want))
+		}
+		w.counts("/dead", 0, 0, 0, 0)
+		w.counts("/b", 0, 0, 0, 0)
+	})
+}
+
+// A move that went after what arrives meanwhile, or after what another one moves back, might never end.
+func TestMoveEndsAtWhatWasThereWhenItBegan(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.create("/a")
+		w.send("/a", "1", "2")
+		for _, c := range []struct{ asked, want uint64 }{{0, 2}, {1, 1}, {2, 2}, {9, 2}} {
+			if f := w.byName["/a"].until(queue.Filter{MaxSequence: c.asked}); f.MaxSequence != c.want {
+				w.Errorf("up to %d of 2 messages: %d", c.asked, f.MaxSequence)
+			}
+		}
+	})
+}

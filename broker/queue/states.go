@@ -8,9 +8,6 @@ func (q *Queue) leave(n uint32) {
 	switch s.state {
 	case uncommitted:
 		q.stats.Uncommitted--
-		if s.flags&flagBury != 0 {
-			q.forgetBury(s)
-		}
 	case Ready:
 		q.pullReady(n)
 		if s.timer != 0 {
