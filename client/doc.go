@@ -9,6 +9,11 @@
 //
 //	err = c.Transact(ctx, moveOn)    // sends and acks over any queues, all or none
 //
+//	reply, err := c.Request(ctx, "/jobs", client.Message{Body: []byte("ping")}) // q.Respond answers
+//	err = c.ConsumeAny(ctx, []string{"/urgent", "/jobs"}, handle, client.ConsumeOptions{})
+//	_, err = q.Bind(ctx, "/audit", client.BindOptions{}) // a copy of all that is sent goes there
+//	for m, err := range q.Tap(ctx, client.TapOptions{}) {} // copies of what arrives
+//
 //	p, err := c.Ring("/ticks").Publisher(ctx)
 //	published, err := p.Publish(ctx, client.RingMessage{Type: 7, Payload: tick})
 //	for d, err := range c.Ring("/ticks").Subscribe(ctx, client.RingSubscribeOptions{}) {}

@@ -160,12 +160,12 @@ func ExampleClient_Request() {
 }
 
 func ExampleClient_ReceiveAny() {
-	c, _ := prepare("/example-high")
+	c, _ := prepare("/example-first")
 	defer c.Close()
-	low, q := prepare("/example-low", "a")
+	low, q := prepare("/example-second", "a")
 	defer low.Close()
 	ctx := context.Background()
-	deliveries, err := c.ReceiveAny(ctx, []string{"/example-high", q.Name()}, 10, client.ReceiveOptions{Wait: 5 * time.Second})
+	deliveries, err := c.ReceiveAny(ctx, []string{"/example-first", q.Name()}, 10, client.ReceiveOptions{Wait: 5 * time.Second})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func ExampleClient_ReceiveAny() {
 			log.Fatal(err)
 		}
 	}
-	// Output: /example-low: a
+	// Output: /example-second: a
 }
 
 func ExampleClient_ConsumeAny() {
