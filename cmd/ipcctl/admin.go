@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -22,15 +23,16 @@ func (a *app) simple(name, short, done string, do func(*client.Client, context.C
 	return &cobra.Command{
 		Use:     name + " QUEUE...",
 		Short:   short,
-		Example: fmt.Sprintf("  ipcctl %s /jobs\n  ipcctl %s /jobs /mail", name, name),
-		Args:    queueArgs(1, anyNumber),
+		Long:    short + ". " + patternHelp,
+		Example: fmt.Sprintf("  ipcctl %s /jobs\n  ipcctl %s /mail 'jobs.*'", name, name),
+		Args:    queuesArgs,
 		RunE: a.short(func(ctx context.Context, _ *cobra.Command, args []string) error {
-			c, err := a.dial()
-			if err != nil {
-				return err
-			}
-			return a.each(ctx, args, func(arg string) error {
-				info, err := do(c, ctx, queueName(arg))
+			return a.eachNamed(ctx, args, func(ctx context.Context, a *app, name string) error {
+				c, err := a.dial()
+				if err != nil {
+					return err
+				}
+				info, err := do(c, ctx, name)
 				if err == nil {
 					a.say("%s %s", done, escapeLine(info.Name))
 				}
@@ -48,13 +50,31 @@ func newRm(a *app) *cobra.Command {
 		Aliases: []string{"delete"},
 		Short:   "Delete queues and all that is in them",
 		Long: `Delete queues, their messages and their kernel queues. On a terminal it asks first; elsewhere it needs
---force.`,
+--force. ` + patternHelp,
 		Example: `  ipcctl rm /jobs
   ipcctl rm /jobs /jobs.dead --force
-  ipcctl rm /jobs --dry-run`,
-		Args: queueArgs(1, anyNumber),
+  ipcctl rm 'test.*' --dry-run`,
+		Args: queuesArgs,
 		RunE: a.long(func(ctx context.Context, _ *cobra.Command, args []string) error {
-			return a.each(ctx, args, func(arg string) error { return a.remove(ctx, queueName(arg), force, dryRun) })
+			n, err := a.named(ctx, args)
+			if err != nil {
+				return err
+			}
+			force := force
+			if n.globbed() && !force && !dryRun { // one question for all that was found
+				messages, err := a.messagesOf(ctx, n)
+				if err != nil {
+					return err
+				}
+				what := fmt.Sprintf("delete %s with %s", count(len(n.names), "queue"), count(messages, "message"))
+				if err := a.confirm(ctx, force, what); err != nil {
+					return err
+				}
+				force = true
+			}
+			return a.eachAsked(ctx, n.names, force || dryRun, func(ctx context.Context, a *app, name string) error {
+				return a.remove(ctx, name, force, dryRun)
+			})
 		}),
 		ValidArgsFunction: a.completeQueues(anyNumber),
 	}
@@ -97,13 +117,27 @@ func newPurge(a *app) *cobra.Command {
 		Use:   "purge QUEUE...",
 		Short: "Remove messages for good",
 		Long: `Remove messages for good: all that are ready, delayed or buried, or those that the filters leave. Leased
-ones are removed only with --state leased or all. On a terminal it asks first; elsewhere it needs --force.`,
+ones are removed only with --state leased or all. On a terminal it asks first; elsewhere it needs --force.
+` + patternHelp,
 		Example: `  ipcctl purge /jobs
   ipcctl purge /jobs --type failed --older-than 1h --dry-run
-  ipcctl purge /jobs --seq 42 --force`,
-		Args: queueArgs(1, anyNumber),
+  ipcctl purge /jobs --seq 42 --force
+  ipcctl purge 'test.*' --force`,
+		Args: queuesArgs,
 		RunE: a.long(func(ctx context.Context, _ *cobra.Command, args []string) error {
-			return a.each(ctx, args, func(arg string) error { return a.purge(ctx, queueName(arg), &f, limit, force, dryRun) })
+			n, err := a.named(ctx, args)
+			if err != nil {
+				return err
+			}
+			force := force
+			if n.globbed() && !force && !dryRun {
+				if force, err = a.confirmPurge(ctx, n, &f, limit); err != nil || !force {
+					return err
+				}
+			}
+			return a.eachAsked(ctx, n.names, force || dryRun, func(ctx context.Context, a *app, name string) error {
+				return a.purge(ctx, name, &f, limit, force, dryRun)
+			})
 		}),
 		ValidArgsFunction: a.completeQueues(anyNumber),
 	}
@@ -148,6 +182,33 @@ func (a *app) purge(ctx context.Context, name string, f *filterFlags, limit int6
 	return err
 }
 
+// confirmPurge counts what would be removed from queues found by a pattern, and asks once for all of it. False: there is nothing.
+func (a *app) confirmPurge(ctx context.Context, n *named, f *filterFlags, limit int64) (bool, error) {
+	var total atomic.Int64
+	err := a.eachAtOnce(ctx, n.names, func(ctx context.Context, a *app, name string) error {
+		c, err := a.dial()
+		if err != nil {
+			return err
+		}
+		filter, err := f.filter(ctx, c, name)
+		if err != nil {
+			return err
+		}
+		messages, err := c.PurgeQueue(ctx, name, client.SelectOptions{Filter: filter, Limit: limit, DryRun: true})
+		total.Add(messages)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	if total.Load() == 0 {
+		a.say("nothing to remove from %s", count(len(n.names), "queue"))
+		return false, nil
+	}
+	what := fmt.Sprintf("remove %s from %s", count(total.Load(), "message"), count(len(n.names), "queue"))
+	return true, a.confirm(ctx, false, what)
+}
+
 func newKick(a *app) *cobra.Command {
 	var f filterFlags
 	var dryRun bool
@@ -155,12 +216,15 @@ func newKick(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kick QUEUE...",
 		Short: "Return buried messages to ready",
+		Long:  "Return buried messages to ready: all of them, or those that the filters leave. " + patternHelp,
 		Example: `  ipcctl kick /jobs
   ipcctl kick /jobs --type failed --limit 1
-  ipcctl kick /jobs --older-than 1h --dry-run`,
-		Args: queueArgs(1, anyNumber),
+  ipcctl kick 'jobs.*' --older-than 1h --dry-run`,
+		Args: queuesArgs,
 		RunE: a.long(func(ctx context.Context, _ *cobra.Command, args []string) error {
-			return a.each(ctx, args, func(arg string) error { return a.kick(ctx, queueName(arg), &f, limit, dryRun) })
+			return a.eachNamed(ctx, args, func(ctx context.Context, a *app, name string) error {
+				return a.kick(ctx, name, &f, limit, dryRun)
+			})
 		}),
 		ValidArgsFunction: a.completeQueues(anyNumber),
 	}

@@ -81,17 +81,22 @@ func newUpdate(a *app) *cobra.Command {
 		Use:   "update QUEUE...",
 		Short: "Change settings of queues",
 		Long: `Change those settings of queues whose flags are given; the others stay. --type-name replaces all of the
-queue's names for types.`,
+queue's names for types.
+
+` + patternHelp,
 		Example: `  ipcctl update /jobs --lease 1m
+  ipcctl update 'jobs.*' --max-attempts 5
   ipcctl update /jobs --type-name created=7,failed=8
   ipcctl update /jobs --dead-letter ''`,
-		Args: queueArgs(1, anyNumber),
+		Args: queuesArgs,
 		RunE: a.short(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			fields := s.given(cmd.Flags())
 			if len(fields) == 0 {
 				return usagef("nothing to change: give a setting, as in ipcctl update %s --lease 1m", escapeLine(args[0]))
 			}
-			return a.each(ctx, args, func(name string) error { return a.update(ctx, cmd, queueName(name), &s, fields) })
+			return a.eachNamed(ctx, args, func(ctx context.Context, a *app, name string) error {
+				return a.update(ctx, cmd, name, &s, fields)
+			})
 		}),
 		ValidArgsFunction: a.completeQueues(anyNumber),
 	}

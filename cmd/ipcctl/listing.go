@@ -122,7 +122,7 @@ func globArgs(cmd *cobra.Command, args []string) error {
 	}
 	if len(args) == 1 {
 		if _, err := path.Match(args[0], ""); err != nil {
-			return usagef("%s is no pattern: write * for any text, ? for one character, [a-z] for some", quoteArg(args[0]))
+			return badPattern(args[0])
 		}
 	}
 	return nil

@@ -18,23 +18,32 @@ func newStat(a *app) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "stat QUEUE...",
-		Short: "Show all about queues: contents, traffic, settings, kernel queues",
+		Short: "Show all about queues: contents, traffic, binds, settings, kernel queues",
+		Long:  "Show all about queues: contents, traffic, binds, settings and kernel queues. " + patternHelp,
 		Example: `  ipcctl stat /jobs
-  ipcctl stat /jobs /jobs.dead -o yaml
+  ipcctl stat /jobs 'jobs.*' -o yaml
   ipcctl stat /jobs -o json | jq '.queues[0].settings.type_names'`,
-		Args: queueArgs(1, anyNumber),
+		Args: queuesArgs,
 		RunE: a.short(func(ctx context.Context, _ *cobra.Command, args []string) error {
 			c, err := a.dial()
 			if err != nil {
 				return err
 			}
-			var queues []client.QueueInfo
-			failed := a.each(ctx, args, func(name string) error {
-				info, err := c.GetQueue(ctx, queueName(name))
-				if err == nil {
-					queues = append(queues, info)
-				}
+			n, err := a.named(ctx, args)
+			if err != nil {
 				return err
+			}
+			var queues []client.QueueInfo
+			failed := a.each(ctx, n.names, func(name string) error {
+				info, found := n.infos[name]
+				if !found {
+					var err error
+					if info, err = c.GetQueue(ctx, name); err != nil {
+						return err
+					}
+				}
+				queues = append(queues, info)
+				return nil
 			})
 			if len(queues) == 0 {
 				return failed
