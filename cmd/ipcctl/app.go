@@ -120,7 +120,7 @@ as monitoring systems expect it.`,
 	addGroup(root, "queues", "Queues:",
 		newLs(a), newStat(a), newCreate(a), newUpdate(a), newChown(a, a.ownedQueues()), newChmod(a, a.ownedQueues()), newPause(a), newResume(a), newPurge(a), newKick(a), newRm(a))
 	addGroup(root, "messages", "Messages:",
-		newSend(a), newRecv(a), newPeek(a),
+		newSend(a), newRecv(a), newPeek(a), newWork(a),
 		newSettle(a, client.OutcomeAck), newSettle(a, client.OutcomeNack), newSettle(a, client.OutcomeTouch),
 		newSettle(a, client.OutcomeRelease), newSettle(a, client.OutcomeBury))
 	addGroup(root, "rings", "Rings:", newRing(a))

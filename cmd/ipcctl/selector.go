@@ -34,6 +34,24 @@ func resolveSelector(ctx context.Context, c *client.Client, queue, text string) 
 	return selector, nil
 }
 
+// commonSelector reads a selector for several queues at once. Names of types must mean the same in all of them.
+func commonSelector(ctx context.Context, c *client.Client, queues []string, text string) (client.Selector, error) {
+	selector, err := resolveSelector(ctx, c, queues[0], text)
+	if err != nil || !mayHaveNames(text) {
+		return selector, err
+	}
+	for _, name := range queues[1:] {
+		other, err := resolveSelector(ctx, c, name, text)
+		if err != nil {
+			return selector, err
+		}
+		if other.String() != selector.String() {
+			return selector, usagef("--type: %s means %v in %s and %v in %s: write numbers", quoteArg(text), selector, queues[0], other, name)
+		}
+	}
+	return selector, nil
+}
+
 // resolveType reads the type of a message to send: a number, or a name that the queue is asked for.
 func resolveType(ctx context.Context, c *client.Client, queue, text string) (int64, error) {
 	t, err := parseType(text)
