@@ -118,9 +118,9 @@ as monitoring systems expect it.`,
 	addFlag(flags, &a.timeout, "timeout", "DURATION", "give up after this long; 0: never (default 30s; never where a command waits or works on)", parseDuration)
 	cobra.EnableCommandSorting = false
 	addGroup(root, "queues", "Queues:",
-		newLs(a), newStat(a), newCreate(a), newUpdate(a), newChown(a, a.ownedQueues()), newChmod(a, a.ownedQueues()), newPause(a), newResume(a), newPurge(a), newKick(a), newRm(a))
+		newLs(a), newStat(a), newCreate(a), newUpdate(a), newChown(a, a.ownedQueues()), newChmod(a, a.ownedQueues()), newPause(a), newResume(a), newPurge(a), newKick(a), newMove(a), newRedrive(a), newBind(a), newUnbind(a), newBinds(a), newExport(a), newImport(a), newRm(a))
 	addGroup(root, "messages", "Messages:",
-		newSend(a), newRecv(a), newPeek(a), newWork(a),
+		newSend(a), newRecv(a), newPeek(a), newTap(a), newRequest(a), newWork(a),
 		newSettle(a, client.OutcomeAck), newSettle(a, client.OutcomeNack), newSettle(a, client.OutcomeTouch),
 		newSettle(a, client.OutcomeRelease), newSettle(a, client.OutcomeBury))
 	addGroup(root, "rings", "Rings:", newRing(a))

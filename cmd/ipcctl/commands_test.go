@@ -26,9 +26,9 @@ const jobsJSON = `{"name":"/jobs","id":1,"paused":false,"create_time":"2026-01-0
 	`"mode":"0600","owner_uid":4000000001,"group_gid":4000000002},` +
 	`"stats":{"ready":2,"delayed":0,"leased":0,"buried":0,"uncommitted":0,"bytes":6,"oldest_age":"1.5s","receivers":0,"blocked_senders":0,` +
 	`"send_rate":0,"delivery_rate":0,"ack_rate":0,"sent_total":2,"delivered_total":0,"consumed_total":0,"nacked_total":0,"lease_expired_total":0,` +
-	`"ttl_dropped_total":0,"overflow_dropped_total":0,"dead_lettered_total":0,"purged_total":0,"duplicates_total":0,"peeked_total":0,"dedup_ids":0},` +
+	`"ttl_dropped_total":0,"overflow_dropped_total":0,"dead_lettered_total":0,"purged_total":0,"duplicates_total":0,"peeked_total":0,"dedup_ids":0,"moved_total":0,"taps":0},` +
 	`"kernel_queues":[{"direction":"in","name":"/jobs","open":false,"problem":"queues_max is 256","max_messages":10,"message_size":64,"current_messages":0,` +
-	`"passed_total":0,"skipped_total":0,"owner_uid":0,"group_gid":0,"mode":"0200"}]}`
+	`"passed_total":0,"skipped_total":0,"owner_uid":0,"group_gid":0,"mode":"0200"}],"binds":[],"temporary":false,"schema_version":0}`
 
 func jobs(t *testing.T) *fake {
 	f := startFake(t)
@@ -235,12 +235,14 @@ func TestInfoAndVersion(t *testing.T) {
   },
   "attach_socket": "/run/ipcd/attach.sock",
   "rings": 2,
-  "ring_memory_bytes": 8192
+  "ring_memory_bytes": 8192,
+  "temporary_queues": 1,
+  "late_replies_total": 4
 }
 `, "")
 	r := f.ctl(t, "", "info")
 	for _, want := range []string{"takes you for       4000000001:4000000002 (uid 4000000001, gid 4000000002), an admin\n", "rings               2, their members take 8KiB of memory\n", "64MiB in 3 segments, 1KiB of it needed; 96MiB on disk\n",
-		"  4, a sync took 250µs on average, 500µs at most\n", "disk full  ", "2 queues read-only /bad\n", "attach to rings at  /run/ipcd/attach.sock\n"} {
+		"  4, a sync took 250µs on average, 500µs at most\n", "disk full  ", "2 queues read-only /bad\n", "attach to rings at  /run/ipcd/attach.sock\n", "temporary queues    1; 4 replies came too late, for queues that had ended\n"} {
 		if r.exit != 0 || !strings.Contains(r.out, want) {
 			t.Errorf("exit %d, no %q in stdout:\n%s", r.exit, want, r.out)
 		}
@@ -258,7 +260,13 @@ func TestUsageErrorsAreOneLineWithASuggestion(t *testing.T) {
 		{"ls -q", `ipcctl: unknown flag "-q"; see ipcctl ls --help`},
 		{"create /x --lease 30", `ipcctl: --lease: "30" is no duration: write 500ms, 30s, 5m, 1h30m or 2d; see ipcctl create --help`},
 		{"create", `ipcctl: name a queue, as in: ipcctl create /jobs; see ipcctl create --help`},
-		{"peek /a /b", `ipcctl: peek takes one queue, "/b" is too much; see ipcctl peek --help`},
+		{"export /a /b", `ipcctl: export takes one queue, "/b" is too much; see ipcctl export --help`},
+		{"move /a", `ipcctl: name two queues, source and destination, as in: ipcctl move /jobs /jobs.later --type failed; see ipcctl move --help`},
+		{"bind /a /b /c", `ipcctl: bind takes two queues, "/c" is too much; see ipcctl bind --help`},
+		{"ls --watch=1ms", `ipcctl: --watch: "1ms" is too often: at least 100ms; see ipcctl ls --help`},
+		{"request /a", `ipcctl: give a payload, or - to read it from stdin`},
+		{"export /a --resume", `ipcctl: --resume needs --file: it continues what is in a file`},
+		{"import /a --from 0", `ipcctl: --from: "0" is no place: write the number of a message, from 1, or what an interrupted import said; see ipcctl import --help`},
 		{"send /a", `ipcctl: give a payload, or - to read it from stdin, or --lines for one message a line`},
 		{"send /a b c", `ipcctl: one payload at a time, "c" is too much: quote a payload with spaces, or use --lines`},
 		{"recv /a --ack --lease 1s", `ipcctl: --ack and --lease exclude each other: what is consumed is not leased`},

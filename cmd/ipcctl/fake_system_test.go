@@ -19,6 +19,7 @@ func someInfo() *ipcdv1.GetInfoResponse {
 		Version: "v1.2.3", Instance: "i1", Pid: 42, StartTime: timestamppb.New(sentAt), StateDir: "/var/lib/ipcd",
 		Addresses: []string{"unix:///run/ipcd/ipcd.sock"}, AttachSocket: "/run/ipcd/attach.sock", Queues: 2, Messages: 3, Bytes: 4096, GoVersion: "go1.26",
 		Caller: &ipcdv1.Caller{Kind: "unix", Uid: proto.Uint32(4000000001), Gid: proto.Uint32(4000000002), Pid: 7, Admin: true}, Rings: 2, RingMemoryBytes: 8192,
+		TemporaryQueues: 1, LateRepliesTotal: 4,
 		Storage: &ipcdv1.Storage{Durable: true, Segments: 3, UsedBytes: 64 << 20, DiskBytes: 96 << 20, LiveBytes: 1024, MemoryBytes: 2048, CommitsTotal: 4,
 			SyncTimeTotal: durationpb.New(time.Millisecond), SyncTimeMax: durationpb.New(500 * time.Microsecond), Full: true, Damaged: 2, DamagedQueues: []string{"/bad"}},
 	}

@@ -362,11 +362,25 @@ func (f *fake) SendStream(s grpc.BidiStreamingServer[ipcdv1.SendStreamRequest, i
 func (f *fake) Receive(_ context.Context, r *ipcdv1.ReceiveRequest) (*ipcdv1.ReceiveResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	response := new(ipcdv1.ReceiveResponse)
+	for _, name := range r.Queues { // all that is ready, of one after the other
+		one := proto.CloneOf(r)
+		one.Queue, one.Queues = name, nil
+		if err := f.receive(one, response); err != nil {
+			return nil, err
+		}
+	}
+	if r.Queue == "" {
+		return response, nil
+	}
+	return response, f.receive(r, response)
+}
+
+func (f *fake) receive(r *ipcdv1.ReceiveRequest, response *ipcdv1.ReceiveResponse) error {
 	q, err := f.enter(r.Queue, r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	response := new(ipcdv1.ReceiveResponse)
 	for _, m := range q.messages {
 		if m.State != ipcdv1.MessageState_MESSAGE_STATE_READY || len(response.Deliveries) == int(max(1, r.MaxMessages)) {
 			continue
@@ -377,7 +391,7 @@ func (f *fake) Receive(_ context.Context, r *ipcdv1.ReceiveRequest) (*ipcdv1.Rec
 			LeaseExpireTime: timestamppb.New(leaseEnds), Receipt: fmt.Sprintf("%d.1.%d.1.x", q.info.Id, m.Sequence),
 		})
 	}
-	return response, nil
+	return nil
 }
 
 func (f *fake) Settle(_ context.Context, r *ipcdv1.SettleRequest) (*ipcdv1.SettleResponse, error) {
@@ -428,13 +442,22 @@ func (f *fake) Peek(r *ipcdv1.PeekRequest, s grpc.ServerStreamingServer[ipcdv1.P
 		if r.Limit > 0 && len(page.Messages) == int(r.Limit) {
 			break
 		}
+		if m.Sequence < r.Filter.GetMinSequence() {
+			continue
+		}
 		m = proto.CloneOf(m)
 		if n := int(r.MaxBodyBytes); n > 0 && len(m.Message.Body) > n {
 			m.TruncatedFrom, m.Message.Body = uint64(len(m.Message.Body)), m.Message.Body[:n]
 		}
 		page.Messages = append(page.Messages, m)
 	}
-	return s.Send(page)
+	if err := s.Send(page); err != nil || !r.Follow {
+		return err
+	}
+	f.mu.Unlock()
+	<-s.Context().Done() // nothing more arrives
+	f.mu.Lock()
+	return nil
 }
 
 func (f *fake) Backup(_ *ipcdv1.BackupRequest, s grpc.ServerStreamingServer[ipcdv1.BackupResponse]) error {

@@ -125,13 +125,19 @@ func queueArgs(atLeast, atMost int) cobra.PositionalArgs { return nameArgs("queu
 func nameArgs(thing string, atLeast, atMost int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < atLeast {
-			return usagef("name a %s, as in: %s; see %s --help", thing, strings.SplitN(strings.TrimSpace(cmd.Example), "\n", 2)[0], cmd.CommandPath())
+			return usagef("name a %s, as in: %s; see %s --help", thing, firstExample(cmd), cmd.CommandPath())
 		}
 		if len(args) > atMost {
 			return usagef("%s takes one %s, %s is too much; see %s --help", commandName(cmd), thing, quoteArg(args[atMost]), cmd.CommandPath())
 		}
 		return nil
 	}
+}
+
+// firstExample is the first line of a command's examples.
+func firstExample(cmd *cobra.Command) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
+	return line
 }
 
 // commandName is a command as it is typed after ipcctl: "stat", "ring stat".

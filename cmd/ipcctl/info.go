@@ -31,6 +31,9 @@ type infoView struct {
 	AttachSocket    string `json:"attach_socket,omitempty"` // absent: there is none
 	Rings           int64  `json:"rings"`
 	RingMemoryBytes int64  `json:"ring_memory_bytes"`
+
+	TemporaryQueues  int64 `json:"temporary_queues"`
+	LateRepliesTotal int64 `json:"late_replies_total"`
 }
 
 type storageView struct {
@@ -107,6 +110,7 @@ func viewInfo(d client.DaemonInfo) infoView {
 		Addresses: append([]string{}, d.Addresses...), Queues: d.Queues, Messages: d.Messages, Bytes: d.Bytes, GoVersion: d.GoVersion,
 		Caller:  viewCaller(d.Caller),
 		Storage: viewStorage(d.Storage), AttachSocket: d.AttachSocket, Rings: d.Rings, RingMemoryBytes: d.RingMemoryBytes,
+		TemporaryQueues: d.TemporaryQueues, LateRepliesTotal: d.LateRepliesTotal,
 	}
 }
 
@@ -134,10 +138,19 @@ func (a *app) writeInfo(b *bytes.Buffer, d client.DaemonInfo, target string) {
 	r.line("instance", "%s", escapeLine(d.Instance))
 	r.line("state directory", "%s", escapeLine(d.StateDir))
 	r.line("holds", "%s, %s, %s", count(d.Queues, "queue"), count(d.Messages, "message"), humanBytes(uint64(d.Bytes)))
+	r.line("temporary queues", "%d; %s too late, for queues that had ended", d.TemporaryQueues, lateText(d.LateRepliesTotal))
 	r.line("rings", "%d, their members take %s of memory", d.Rings, humanBytes(uint64(d.RingMemoryBytes)))
 	writeStorage(r, d.Storage)
 	r.line("built with", "%s", escapeLine(d.GoVersion))
 	r.line("takes you for", "%s", whoText(d.Caller))
+}
+
+// lateText counts replies that came too late.
+func lateText(n int64) string {
+	if n == 1 {
+		return "1 reply came"
+	}
+	return fmt.Sprintf("%d replies came", n)
 }
 
 // whoText says all about who the daemon takes the caller for.

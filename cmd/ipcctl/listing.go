@@ -100,11 +100,19 @@ func (l *listing[T]) add(cmd *cobra.Command) {
 	addWatch(cmd, &l.watch, &l.interval)
 }
 
-// addWatch adds --watch and --interval.
+// addWatch adds --watch, which may say how often, and --interval.
 func addWatch(cmd *cobra.Command, watch *bool, interval *time.Duration) {
+	const usual = "2s"
 	*interval = 2 * time.Second
-	cmd.Flags().BoolVarP(watch, "watch", "w", false, "show it again and again")
-	addFlag(cmd.Flags(), interval, "interval", "DURATION", "how often --watch looks (default 2s)", parseInterval)
+	cmd.Flags().VarP(&flagValue[bool]{target: watch, kind: "DURATION", parse: func(s string) (bool, error) {
+		every, err := parseInterval(s)
+		if err == nil && s != usual { // which is also what it is without a value: --interval may say more
+			*interval = every
+		}
+		return err == nil, err
+	}}, "watch", "w", "show it again and again, every 2s or as said, as in --watch=500ms")
+	cmd.Flags().Lookup("watch").NoOptDefVal = usual
+	addFlag(cmd.Flags(), interval, "interval", "DURATION", "the same, for --watch without a duration", parseInterval)
 }
 
 func parseInterval(s string) (time.Duration, error) {

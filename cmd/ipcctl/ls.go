@@ -33,8 +33,10 @@ func queueColumns(damaged map[string]bool) []listColumn[client.QueueInfo] {
 		number("ack/s", func(q client.QueueInfo) float64 { return q.Stats.AckRate }, humanRate),
 		number("receivers", func(q client.QueueInfo) int { return q.Stats.Receivers }, strconv.Itoa),
 		number("blocked", func(q client.QueueInfo) int { return q.Stats.BlockedSenders }, strconv.Itoa),
+		number("taps", func(q client.QueueInfo) int { return q.Stats.Taps }, strconv.Itoa),
 		number("sent", func(q client.QueueInfo) int64 { return q.Stats.SentTotal }, decimal),
 		number("consumed", func(q client.QueueInfo) int64 { return q.Stats.ConsumedTotal }, decimal),
+		number("moved", func(q client.QueueInfo) int64 { return q.Stats.MovedTotal }, decimal),
 		number("max", func(q client.QueueInfo) int64 { return q.Settings.MaxMessages }, decimal),
 		word("durability", func(q client.QueueInfo) string { return q.Settings.Durability.String() }),
 		word("overflow", func(q client.QueueInfo) string { return q.Settings.Overflow.String() }),
@@ -43,6 +45,14 @@ func queueColumns(damaged map[string]bool) []listColumn[client.QueueInfo] {
 		word("owner", func(q client.QueueInfo) string { return userName(value(q.Settings.OwnerUID)) }),
 		word("group", func(q client.QueueInfo) string { return groupName(value(q.Settings.GroupGID)) }),
 		word("mqueue", doorText),
+		word("binds", bindsText),
+		word("schema", schemaText),
+		word("lives", func(q client.QueueInfo) string {
+			if q.Temporary {
+				return "session"
+			}
+			return "-"
+		}),
 	}
 }
 
@@ -75,10 +85,11 @@ func newLs(a *app) *cobra.Command {
 Ready, delayed, leased and buried count messages by state; oldest is the age of the oldest ready one;
 in/s and out/s are messages sent and delivered a second over the last ten seconds or so; receivers wait
 for messages; mqueue tells which kernel queues (mq_overview(7)) are open, or why not. Status is ok, paused,
-full, or damaged: read-only, because the journal is damaged.`,
+full, or damaged: read-only, because the journal is damaged. With -o wide: binds are the queues that get copies of what
+is sent; schema is the current version; a queue that lives as long as a session is temporary.`,
 		Example: `  ipcctl ls
   ipcctl ls 'jobs*' --sort ready --reverse
-  ipcctl ls -o wide --watch
+  ipcctl ls -o wide --watch=1s
   ipcctl ls --columns name,ready,oldest --no-headers
   ipcctl ls -o json | jq '.queues[] | select(.stats.ready > 100).name'`,
 		Args:              globArgs,

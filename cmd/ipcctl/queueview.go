@@ -18,6 +18,10 @@ type queueView struct {
 	Settings     settingsView `json:"settings"`
 	Stats        statsView    `json:"stats"`
 	KernelQueues []kernelView `json:"kernel_queues"`
+
+	Binds         []bindView `json:"binds"`
+	Temporary     bool       `json:"temporary"`
+	SchemaVersion uint32     `json:"schema_version"` // 0: it has no schema
 }
 
 type settingsView struct {
@@ -79,6 +83,8 @@ type statsView struct {
 	DuplicatesTotal      int64   `json:"duplicates_total"`
 	PeekedTotal          int64   `json:"peeked_total"`
 	DedupIDs             int64   `json:"dedup_ids"`
+	MovedTotal           int64   `json:"moved_total"`
+	Taps                 int     `json:"taps"`
 }
 
 type kernelView struct {
@@ -122,9 +128,16 @@ func viewQueue(q client.QueueInfo) queueView {
 			NackedTotal: st.NackedTotal, LeaseExpiredTotal: st.LeaseExpiredTotal, TTLDroppedTotal: st.TTLDroppedTotal,
 			OverflowDroppedTotal: st.OverflowDroppedTotal, DeadLetteredTotal: st.DeadLetteredTotal,
 			PurgedTotal: st.PurgedTotal, DuplicatesTotal: st.DuplicatesTotal, PeekedTotal: st.PeekedTotal,
-			DedupIDs: st.DedupIDs,
+			DedupIDs: st.DedupIDs, MovedTotal: st.MovedTotal, Taps: st.Taps,
 		},
 		KernelQueues: make([]kernelView, 0, len(q.KernelQueues)),
+		Binds:        make([]bindView, 0, len(q.Settings.Binds)),
+		Temporary:    q.Temporary, SchemaVersion: q.SchemaVersion,
+	}
+	for _, b := range bindsOf(q) {
+		view := viewBind(b)
+		view.Source = ""
+		v.Binds = append(v.Binds, view)
 	}
 	if v.Settings.TypeNames == nil {
 		v.Settings.TypeNames = map[string]int64{}

@@ -39,12 +39,12 @@ type recvOptions struct {
 func newRecv(a *app) *cobra.Command {
 	o := recvOptions{number: 1}
 	cmd := &cobra.Command{
-		Use:     "recv QUEUE",
+		Use:     "recv QUEUE...",
 		Aliases: []string{"receive"},
 		Short:   "Receive messages: lease them, or with --ack consume them",
 		Long: `Receive messages. They are leased: shown with a receipt, hidden from other receivers until the lease
 ends, and gone once they are acked (ipcctl ack RECEIPT). With --ack they are consumed as soon as they have
-been printed.
+been printed. Of several queues, each gets its turn.
 
 Without --wait it never waits; with nothing to receive it exits 6. With --follow it goes on until it is
 interrupted: what was fetched and not printed is given back, uncounted; what was printed stays leased
@@ -53,8 +53,9 @@ or, with --ack, is consumed.`,
   ipcctl recv /jobs --ack -o raw
   ipcctl recv /jobs --type 'upto:7' -n 10 --wait 5s
   ipcctl recv /jobs --type created,failed --lease 5m -o json
+  ipcctl recv /high /low --wait 5s
   ipcctl recv /jobs --follow --ack -o jsonl`,
-		Args: queueArgs(1, 1),
+		Args: queuesArgs,
 		RunE: a.long(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			switch changed := cmd.Flags().Changed; {
 			case o.ack && changed("lease"):
@@ -67,9 +68,9 @@ or, with --ack, is consumed.`,
 			if err := o.format.check(cmd); err != nil {
 				return err
 			}
-			return a.receive(ctx, queueName(args[0]), &o)
+			return a.receive(ctx, args, &o)
 		}),
-		ValidArgsFunction: a.completeQueues(1),
+		ValidArgsFunction: a.completeQueues(anyNumber),
 	}
 	f := cmd.Flags()
 	addText(f, &o.selector, "type", "t", "SEL", "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
@@ -88,31 +89,38 @@ or, with --ack, is consumed.`,
 type receiver struct {
 	a       *app
 	client  *client.Client
-	queue   *client.Queue
+	queues  []string
 	options *recvOptions
 	request client.ReceiveOptions
 	printer *printer
-	names   map[int64]string
+	names   map[string]map[int64]string // of types, by queue
 	printed int64
 	ackable int64              // how many to ask for at once with --ack
 	leased  []*client.Delivery // the first few printed and left leased
 }
 
-func (a *app) receive(ctx context.Context, name string, o *recvOptions) error {
+func (a *app) receive(ctx context.Context, args []string, o *recvOptions) error {
 	c, err := a.dial()
 	if err != nil {
 		return err
 	}
-	selector, err := resolveSelector(ctx, c, name, o.selector)
+	n, err := a.named(ctx, args)
 	if err != nil {
 		return err
 	}
-	names, err := a.typeNames(ctx, c, name, &o.format)
+	selector, err := commonSelector(ctx, c, n.names, o.selector)
 	if err != nil {
 		return err
 	}
+	names := map[string]map[int64]string{}
+	for _, name := range n.names {
+		if names[name], err = a.typeNames(ctx, c, name, &o.format); err != nil {
+			return err
+		}
+	}
+	o.format.namesQueues = len(n.names) > 1
 	r := &receiver{
-		a: a, client: c, queue: c.Queue(name), options: o, printer: a.newPrinter(&o.format), names: names,
+		a: a, client: c, queues: n.names, options: o, printer: a.newPrinter(&o.format), names: names,
 		request: client.ReceiveOptions{Selector: selector, Wait: o.wait, Lease: o.lease},
 	}
 	err = r.loop(ctx)
@@ -169,7 +177,10 @@ func (r *receiver) fetch(ctx context.Context) ([]*client.Delivery, error) {
 		request.Wait = followWait
 		ctx = context.WithoutCancel(ctx)
 	}
-	return r.queue.Receive(ctx, int(n), request)
+	if len(r.queues) > 1 {
+		return r.client.ReceiveAny(ctx, r.queues, int(n), request)
+	}
+	return r.client.Queue(r.queues[0]).Receive(ctx, int(n), request)
 }
 
 // handle prints messages. Those printed are acked if so asked; those not printed, because we were
@@ -185,7 +196,7 @@ func (r *receiver) handle(ctx context.Context, deliveries []*client.Delivery) er
 		if ctx.Err() != nil {
 			break
 		}
-		m := showDelivery(d, r.names)
+		m := showDelivery(d, r.names[d.Queue])
 		if r.options.ack { // by the time anybody reads it, it is consumed
 			m.receipt, m.leaseExpires = "", time.Time{}
 		}
@@ -271,15 +282,21 @@ func (r *receiver) sayLeased() {
 }
 
 func (r *receiver) emptyText(ctx context.Context) string {
-	if q, err := r.client.GetQueue(ctx, r.queue.Name()); err == nil && q.Paused {
-		return fmt.Sprintf("%s is paused; ipcctl resume %s lets deliveries go on", q.Name, q.Name)
+	for _, name := range r.queues[:min(len(r.queues), atOnce)] {
+		if q, err := r.client.GetQueue(ctx, name); err == nil && q.Paused {
+			return fmt.Sprintf("%s is paused; ipcctl resume %s lets deliveries go on", q.Name, q.Name)
+		}
+	}
+	where := r.queues[0]
+	if len(r.queues) > 1 {
+		where = count(len(r.queues), "queue")
 	}
 	text := "no message"
 	if kind := r.request.Selector.Kind(); kind != client.SelectAny {
 		text += " of type " + escapeLine(r.options.selector)
 	}
 	if r.options.wait > 0 {
-		return fmt.Sprintf("%s came to %s within %v", text, r.queue.Name(), r.options.wait)
+		return fmt.Sprintf("%s came to %s within %v", text, where, r.options.wait)
 	}
-	return fmt.Sprintf("%s is ready in %s; --wait 5s waits for one", text, r.queue.Name())
+	return fmt.Sprintf("%s is ready in %s; --wait 5s waits for one", text, where)
 }

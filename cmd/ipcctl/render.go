@@ -19,10 +19,11 @@ const textBodyBytes = 2048
 // indent stands before what belongs to a message in the text output.
 const indent = "    "
 
-// messageFormat is how recv and peek show messages.
+// messageFormat is how recv, peek, tap and request show messages.
 type messageFormat struct {
-	output    string
-	delimiter string
+	output      string
+	delimiter   string
+	namesQueues bool // messages of several queues are shown
 }
 
 func (f *messageFormat) add(cmd *cobra.Command) {
@@ -130,6 +131,9 @@ func (p *printer) flush() error {
 // writeHead writes the line about the message, what it carries, and how to settle it.
 func (p *printer) writeHead(m *shown) {
 	parts := []string{fmt.Sprintf("#%d", m.sequence)}
+	if p.format.namesQueues {
+		parts = []string{fmt.Sprintf("%s #%d", escapeLine(m.queue), m.sequence)}
+	}
 	if m.state != "" {
 		parts = append(parts, m.state)
 	}

@@ -159,6 +159,10 @@ func ofOne(err error) error {
 	if !errors.As(err, &e) || e.Index != 0 {
 		return err
 	}
+	return withoutIndex(e)
+}
+
+func withoutIndex(e *client.Error) *client.Error {
 	alone := *e
 	alone.Index = client.Whole
 	return &alone

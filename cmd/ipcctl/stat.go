@@ -93,6 +93,9 @@ func (a *app) writeStat(b *bytes.Buffer, q client.QueueInfo) {
 	r.section(escapeLine(q.Name))
 	r.line("status", "%s", queueStatus(q))
 	r.line("id", "%d", q.ID)
+	if q.Temporary {
+		r.line("lives", "as long as the session that opened it")
+	}
 	r.line("created", "%s (%s ago)", q.CreatedAt.Local().Format(time.DateTime), humanDuration(max(0, time.Since(q.CreatedAt))))
 
 	r.section("Messages")
@@ -113,15 +116,23 @@ func (a *app) writeStat(b *bytes.Buffer, q client.QueueInfo) {
 	r.line("consumed", "%d (%s/s acked)", st.ConsumedTotal, humanRate(st.AckRate))
 	r.line("receivers", "%d waiting", st.Receivers)
 	r.line("senders", "%d blocked", st.BlockedSenders)
+	r.line("taps", "%d copy what arrives", st.Taps)
 	for _, t := range []struct {
 		label string
 		total int64
 	}{
 		{"nacked", st.NackedTotal}, {"leases expired", st.LeaseExpiredTotal}, {"TTLs ended", st.TTLDroppedTotal},
 		{"dropped for room", st.OverflowDroppedTotal}, {"dead-lettered", st.DeadLetteredTotal}, {"purged", st.PurgedTotal},
-		{"duplicates", st.DuplicatesTotal}, {"peeked", st.PeekedTotal},
+		{"moved away", st.MovedTotal}, {"duplicates", st.DuplicatesTotal}, {"peeked", st.PeekedTotal},
 	} {
 		r.line(t.label, "%d", t.total)
+	}
+
+	if binds := bindsOf(q); len(binds) > 0 {
+		r.section("Binds")
+		for _, b := range binds {
+			r.line("to "+escapeLine(b.to()), "%s", b.text())
+		}
 	}
 
 	r.section("Settings")
@@ -134,10 +145,13 @@ func (a *app) writeStat(b *bytes.Buffer, q client.QueueInfo) {
 	r.line("dead letters to", "%s", deadLetterText(s))
 	r.line("dedup window", "%v", value(s.DedupWindow))
 	r.line("type names", "%s", typeNamesText(s.TypeNames))
+	if q.SchemaVersion > 0 {
+		r.line("schema", "version %d", q.SchemaVersion)
+	}
 	r.line("owner", "%s:%s %s", userName(value(s.OwnerUID)), groupName(value(s.GroupGID)), modeText(value(s.Mode)))
 
 	r.section("Kernel queues (POSIX)")
-	r.line("mqueue", "%s", mqueueText(s.Mqueue))
+	r.line("mqueue", "%s", mqueueText(s.Mqueue, typeNamesByNumber(s.TypeNames)))
 	for _, k := range q.KernelQueues {
 		writeKernelQueue(&r, k)
 	}
@@ -200,7 +214,7 @@ func typeNamesText(names map[string]int64) string {
 	return strings.Join(parts, " ")
 }
 
-func mqueueText(k client.KernelQueue) string {
+func mqueueText(k client.KernelQueue, names map[int64]string) string {
 	text := k.Mode.String()
 	if k.Mode == client.KernelNone {
 		return text
@@ -209,11 +223,11 @@ func mqueueText(k client.KernelQueue) string {
 		if k.TypePrefix {
 			text += ", type from the first 8 bytes"
 		} else {
-			text += fmt.Sprintf(", type %d", max(k.Type, 1))
+			text += ", type " + typeText(max(k.Type, 1), names)
 		}
 	}
 	if k.Mode == client.KernelOut || k.Mode == client.KernelBoth {
-		text += ", out " + k.OutSelector.String()
+		text += ", out " + selectorText(k.OutSelector, names, "any")
 	}
 	return text
 }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// importSuffix is what the name of a file ends in that tells how far an import has come.
+const importSuffix = ".import-progress"
+
+// importProgress stands in a small file beside the one that is imported.
+type importProgress struct {
+	path string
+
+	Version  int    `json:"ipcd_import"`
+	Queue    string `json:"queue"`  // into which
+	Source   string `json:"source"` // what the export's header says
+	Exported string `json:"exported"`
+	Next     int64  `json:"next"` // the number of the next message, from 1
+	Producer string `json:"producer"`
+}
+
+// openImportProgress reads how far an earlier import of the same export into the same queue has come.
+func openImportProgress(file, queue string, header *exportHeader) (*importProgress, error) {
+	p := &importProgress{path: file + importSuffix}
+	fresh := importProgress{path: p.path, Version: 1, Queue: queue, Source: header.Queue, Exported: header.ExportTime}
+	text, err := os.ReadFile(p.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &fresh, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, p); err != nil || p.Version != 1 || p.Next < 1 {
+		return nil, fmt.Errorf("%s is not what ipcctl import wrote: remove it to begin anew", quoteArg(p.path))
+	}
+	if p.Queue != queue || p.Source != header.Queue || p.Exported != header.ExportTime {
+		return nil, fmt.Errorf("%s is of another import, of an export of %s into %s: finish that, or remove the file", quoteArg(p.path), escapeLine(p.Source), escapeLine(p.Queue))
+	}
+	return p, nil
+}
+
+func (p *importProgress) place() importPlace { return importPlace{p.Next, p.Producer} }
+
+// save replaces the file in one step. It is not made durable: after a power cut an older place, and the ids of the batches, serve.
+func (p *importProgress) save(place importPlace) error {
+	p.Next, p.Producer = place.message, place.producer
+	text, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	partial := p.path + partialSuffix
+	if err := os.WriteFile(partial, append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(partial, p.path)
+}
+
+func (p *importProgress) remove() error {
+	err := os.Remove(p.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
