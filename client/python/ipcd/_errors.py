@@ -189,6 +189,10 @@ class OutcomeUnknown(Error):
     reason = "OUTCOME_UNKNOWN"
 
 
+class ReplyLost(OutcomeUnknown):
+    """The queue for replies has ended, so that none can come. The request itself may have been handled."""
+
+
 class StaleBatch(Error):
     """The batch id is older than what the daemon remembers."""
 
@@ -205,6 +209,36 @@ class DeadLetterCycle(Error):
     """Dead-letter queues would form a circle."""
 
     reason = "DEAD_LETTER_CYCLE"
+
+
+class BindCycle(Error):
+    """Queues would hand copies on in a circle."""
+
+    reason = "BIND_CYCLE"
+
+
+class SchemaNotFound(NotFound):
+    """The queue has no schema, or not this version."""
+
+    reason = "SCHEMA_NOT_FOUND"
+
+
+class SchemaInvalid(Error):
+    """The descriptor set, or what it is said to hold, does not make sense."""
+
+    reason = "SCHEMA_INVALID"
+
+
+class SchemaIncompatible(Error):
+    """Readers or writers of the schema's version before could trip over it."""
+
+    reason = "SCHEMA_INCOMPATIBLE"
+
+
+class SchemaMismatch(Error):
+    """A body is not what the queue's schema asks for."""
+
+    reason = "SCHEMA_MISMATCH"
 
 
 class RingNotFound(NotFound):

@@ -103,6 +103,30 @@ class Message(_message.Message):
     type: int
     def __init__(self, type: _Optional[int] = ..., priority: _Optional[int] = ..., body: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, bytes]] = ..., delay: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., not_before: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., dedup_id: _Optional[str] = ..., correlation_id: _Optional[str] = ..., reply_to: _Optional[str] = ..., content_type: _Optional[str] = ...) -> None: ...
 
+class PeekedMessage(_message.Message):
+    __slots__ = ["attempts", "bury_reason", "due_time", "expire_time", "lease_expire_time", "message", "send_time", "sequence", "state", "truncated_from"]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    BURY_REASON_FIELD_NUMBER: _ClassVar[int]
+    DUE_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    SEND_TIME_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FROM_FIELD_NUMBER: _ClassVar[int]
+    attempts: int
+    bury_reason: str
+    due_time: _timestamp_pb2.Timestamp
+    expire_time: _timestamp_pb2.Timestamp
+    lease_expire_time: _timestamp_pb2.Timestamp
+    message: Message
+    send_time: _timestamp_pb2.Timestamp
+    sequence: int
+    state: MessageState
+    truncated_from: int
+    def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ..., sequence: _Optional[int] = ..., send_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[MessageState, str]] = ..., attempts: _Optional[int] = ..., due_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., lease_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., bury_reason: _Optional[str] = ..., truncated_from: _Optional[int] = ...) -> None: ...
+
 class Selector(_message.Message):
     __slots__ = ["lowest_upto", "not_type", "type", "types"]
     LOWEST_UPTO_FIELD_NUMBER: _ClassVar[int]

@@ -8,6 +8,9 @@ from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+PEEK_ORDER_SEQUENCE: PeekOrder
+PEEK_ORDER_STATE: PeekOrder
+PEEK_ORDER_UNSPECIFIED: PeekOrder
 SETTLE_MODE_CONSUME: SettleMode
 SETTLE_MODE_LEASE: SettleMode
 SETTLE_MODE_UNSPECIFIED: SettleMode
@@ -108,6 +111,26 @@ class Duplicate(_message.Message):
     sequence: int
     def __init__(self, index: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
 
+class ImportMessagesRequest(_message.Message):
+    __slots__ = ["batch_id", "instance", "messages", "producer_id", "queue"]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    batch_id: int
+    instance: str
+    messages: _containers.RepeatedCompositeFieldContainer[_message_pb2.PeekedMessage]
+    producer_id: str
+    queue: str
+    def __init__(self, queue: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_message_pb2.PeekedMessage, _Mapping]]] = ..., producer_id: _Optional[str] = ..., batch_id: _Optional[int] = ..., instance: _Optional[str] = ...) -> None: ...
+
+class ImportMessagesResponse(_message.Message):
+    __slots__ = ["stored"]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    stored: Stored
+    def __init__(self, stored: _Optional[_Union[Stored, _Mapping]] = ...) -> None: ...
+
 class Nack(_message.Message):
     __slots__ = ["delay", "reason"]
     DELAY_FIELD_NUMBER: _ClassVar[int]
@@ -117,58 +140,37 @@ class Nack(_message.Message):
     def __init__(self, delay: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PeekRequest(_message.Message):
-    __slots__ = ["cursor", "filter", "follow", "limit", "max_body_bytes", "queue"]
+    __slots__ = ["cursor", "filter", "follow", "limit", "max_body_bytes", "order", "queue"]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     MAX_BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     cursor: str
     filter: _message_pb2.Filter
     follow: bool
     limit: int
     max_body_bytes: int
+    order: PeekOrder
     queue: str
-    def __init__(self, queue: _Optional[str] = ..., filter: _Optional[_Union[_message_pb2.Filter, _Mapping]] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ..., follow: bool = ..., max_body_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, queue: _Optional[str] = ..., filter: _Optional[_Union[_message_pb2.Filter, _Mapping]] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ..., follow: bool = ..., max_body_bytes: _Optional[int] = ..., order: _Optional[_Union[PeekOrder, str]] = ...) -> None: ...
 
 class PeekResponse(_message.Message):
     __slots__ = ["cursor", "messages"]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     cursor: str
-    messages: _containers.RepeatedCompositeFieldContainer[PeekedMessage]
-    def __init__(self, messages: _Optional[_Iterable[_Union[PeekedMessage, _Mapping]]] = ..., cursor: _Optional[str] = ...) -> None: ...
-
-class PeekedMessage(_message.Message):
-    __slots__ = ["attempts", "bury_reason", "due_time", "expire_time", "lease_expire_time", "message", "send_time", "sequence", "state", "truncated_from"]
-    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
-    BURY_REASON_FIELD_NUMBER: _ClassVar[int]
-    DUE_TIME_FIELD_NUMBER: _ClassVar[int]
-    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
-    LEASE_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
-    MESSAGE_FIELD_NUMBER: _ClassVar[int]
-    SEND_TIME_FIELD_NUMBER: _ClassVar[int]
-    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    STATE_FIELD_NUMBER: _ClassVar[int]
-    TRUNCATED_FROM_FIELD_NUMBER: _ClassVar[int]
-    attempts: int
-    bury_reason: str
-    due_time: _timestamp_pb2.Timestamp
-    expire_time: _timestamp_pb2.Timestamp
-    lease_expire_time: _timestamp_pb2.Timestamp
-    message: _message_pb2.Message
-    send_time: _timestamp_pb2.Timestamp
-    sequence: int
-    state: _message_pb2.MessageState
-    truncated_from: int
-    def __init__(self, message: _Optional[_Union[_message_pb2.Message, _Mapping]] = ..., sequence: _Optional[int] = ..., send_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[_message_pb2.MessageState, str]] = ..., attempts: _Optional[int] = ..., due_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., lease_expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., bury_reason: _Optional[str] = ..., truncated_from: _Optional[int] = ...) -> None: ...
+    messages: _containers.RepeatedCompositeFieldContainer[_message_pb2.PeekedMessage]
+    def __init__(self, messages: _Optional[_Iterable[_Union[_message_pb2.PeekedMessage, _Mapping]]] = ..., cursor: _Optional[str] = ...) -> None: ...
 
 class ReceiveRequest(_message.Message):
-    __slots__ = ["lease", "max_body_bytes", "max_messages", "queue", "selector", "settle_mode", "truncate", "wait"]
+    __slots__ = ["lease", "max_body_bytes", "max_messages", "queue", "queues", "selector", "settle_mode", "truncate", "wait"]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     MAX_BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     SELECTOR_FIELD_NUMBER: _ClassVar[int]
     SETTLE_MODE_FIELD_NUMBER: _ClassVar[int]
@@ -178,11 +180,12 @@ class ReceiveRequest(_message.Message):
     max_body_bytes: int
     max_messages: int
     queue: str
+    queues: _containers.RepeatedScalarFieldContainer[str]
     selector: _message_pb2.Selector
     settle_mode: SettleMode
     truncate: bool
     wait: _duration_pb2.Duration
-    def __init__(self, queue: _Optional[str] = ..., selector: _Optional[_Union[_message_pb2.Selector, _Mapping]] = ..., max_messages: _Optional[int] = ..., wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., settle_mode: _Optional[_Union[SettleMode, str]] = ..., max_body_bytes: _Optional[int] = ..., truncate: bool = ...) -> None: ...
+    def __init__(self, queue: _Optional[str] = ..., selector: _Optional[_Union[_message_pb2.Selector, _Mapping]] = ..., max_messages: _Optional[int] = ..., wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., settle_mode: _Optional[_Union[SettleMode, str]] = ..., max_body_bytes: _Optional[int] = ..., truncate: bool = ..., queues: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReceiveResponse(_message.Message):
     __slots__ = ["deliveries"]
@@ -330,6 +333,24 @@ class TagRange(_message.Message):
     last: int
     def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
 
+class TapRequest(_message.Message):
+    __slots__ = ["filter", "max_body_bytes", "queue"]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    MAX_BODY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    filter: _message_pb2.Filter
+    max_body_bytes: int
+    queue: str
+    def __init__(self, queue: _Optional[str] = ..., filter: _Optional[_Union[_message_pb2.Filter, _Mapping]] = ..., max_body_bytes: _Optional[int] = ...) -> None: ...
+
+class TapResponse(_message.Message):
+    __slots__ = ["messages", "skipped"]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[_message_pb2.PeekedMessage]
+    skipped: int
+    def __init__(self, messages: _Optional[_Iterable[_Union[_message_pb2.PeekedMessage, _Mapping]]] = ..., skipped: _Optional[int] = ...) -> None: ...
+
 class Touch(_message.Message):
     __slots__ = ["lease"]
     LEASE_FIELD_NUMBER: _ClassVar[int]
@@ -373,4 +394,7 @@ class TransactSend(_message.Message):
     def __init__(self, queue: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_message_pb2.Message, _Mapping]]] = ...) -> None: ...
 
 class SettleMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = []
+
+class PeekOrder(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []

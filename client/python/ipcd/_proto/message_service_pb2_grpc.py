@@ -40,6 +40,16 @@ class MessageServiceStub(object):
                 request_serializer=ipcd_dot_v1_dot_message__service__pb2.PeekRequest.SerializeToString,
                 response_deserializer=ipcd_dot_v1_dot_message__service__pb2.PeekResponse.FromString,
                 )
+        self.Tap = channel.unary_stream(
+                '/ipcd.v1.MessageService/Tap',
+                request_serializer=ipcd_dot_v1_dot_message__service__pb2.TapRequest.SerializeToString,
+                response_deserializer=ipcd_dot_v1_dot_message__service__pb2.TapResponse.FromString,
+                )
+        self.ImportMessages = channel.unary_unary(
+                '/ipcd.v1.MessageService/ImportMessages',
+                request_serializer=ipcd_dot_v1_dot_message__service__pb2.ImportMessagesRequest.SerializeToString,
+                response_deserializer=ipcd_dot_v1_dot_message__service__pb2.ImportMessagesResponse.FromString,
+                )
         self.SendStream = channel.stream_stream(
                 '/ipcd.v1.MessageService/SendStream',
                 request_serializer=ipcd_dot_v1_dot_message__service__pb2.SendStreamRequest.SerializeToString,
@@ -92,6 +102,22 @@ class MessageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Tap(self, request, context):
+        """Tap copies what arrives in a queue from now on, whoever consumes it. A reader that is too slow misses messages and is
+        told how many. The first response comes at once and is empty: the tap is open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportMessages(self, request, context):
+        """ImportMessages stores messages as peek showed them, all of them or nothing: with their time of send, attempts, delay, end of
+        TTL, and buried where they were. Each gets a new sequence. Leased ones become ready. Dedup ids are carried and not remembered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SendStream(self, request_iterator, context):
         """SendStream stores batches one after the other without waiting for each answer. Where the stream ends
         with SHUTTING_DOWN or OUTCOME_UNKNOWN, every batch that was stored has been answered before. Where it
@@ -135,6 +161,16 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.Peek,
                     request_deserializer=ipcd_dot_v1_dot_message__service__pb2.PeekRequest.FromString,
                     response_serializer=ipcd_dot_v1_dot_message__service__pb2.PeekResponse.SerializeToString,
+            ),
+            'Tap': grpc.unary_stream_rpc_method_handler(
+                    servicer.Tap,
+                    request_deserializer=ipcd_dot_v1_dot_message__service__pb2.TapRequest.FromString,
+                    response_serializer=ipcd_dot_v1_dot_message__service__pb2.TapResponse.SerializeToString,
+            ),
+            'ImportMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportMessages,
+                    request_deserializer=ipcd_dot_v1_dot_message__service__pb2.ImportMessagesRequest.FromString,
+                    response_serializer=ipcd_dot_v1_dot_message__service__pb2.ImportMessagesResponse.SerializeToString,
             ),
             'SendStream': grpc.stream_stream_rpc_method_handler(
                     servicer.SendStream,
@@ -239,6 +275,40 @@ class MessageService(object):
         return grpc.experimental.unary_stream(request, target, '/ipcd.v1.MessageService/Peek',
             ipcd_dot_v1_dot_message__service__pb2.PeekRequest.SerializeToString,
             ipcd_dot_v1_dot_message__service__pb2.PeekResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Tap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/ipcd.v1.MessageService/Tap',
+            ipcd_dot_v1_dot_message__service__pb2.TapRequest.SerializeToString,
+            ipcd_dot_v1_dot_message__service__pb2.TapResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ImportMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/ipcd.v1.MessageService/ImportMessages',
+            ipcd_dot_v1_dot_message__service__pb2.ImportMessagesRequest.SerializeToString,
+            ipcd_dot_v1_dot_message__service__pb2.ImportMessagesResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

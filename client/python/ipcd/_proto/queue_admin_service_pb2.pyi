@@ -8,6 +8,9 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
+BIND_OVERFLOW_REFUSE: BindOverflow
+BIND_OVERFLOW_SKIP: BindOverflow
+BIND_OVERFLOW_UNSPECIFIED: BindOverflow
 DESCRIPTOR: _descriptor.FileDescriptor
 DURABILITY_JOURNAL: Durability
 DURABILITY_MEMORY: Durability
@@ -30,6 +33,42 @@ class Backoff(_message.Message):
     initial: _duration_pb2.Duration
     max: _duration_pb2.Duration
     def __init__(self, initial: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Bind(_message.Message):
+    __slots__ = ["destination", "overflow", "selector"]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    OVERFLOW_FIELD_NUMBER: _ClassVar[int]
+    SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    destination: str
+    overflow: BindOverflow
+    selector: _message_pb2.Selector
+    def __init__(self, destination: _Optional[str] = ..., selector: _Optional[_Union[_message_pb2.Selector, _Mapping]] = ..., overflow: _Optional[_Union[BindOverflow, str]] = ...) -> None: ...
+
+class BindQueueRequest(_message.Message):
+    __slots__ = ["bind", "source"]
+    BIND_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    bind: Bind
+    source: str
+    def __init__(self, source: _Optional[str] = ..., bind: _Optional[_Union[Bind, _Mapping]] = ...) -> None: ...
+
+class BindQueueResponse(_message.Message):
+    __slots__ = ["queue"]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    queue: Queue
+    def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ...) -> None: ...
+
+class BindStatus(_message.Message):
+    __slots__ = ["copied_total", "destination", "problem", "skipped_total"]
+    COPIED_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    copied_total: int
+    destination: str
+    problem: str
+    skipped_total: int
+    def __init__(self, destination: _Optional[str] = ..., copied_total: _Optional[int] = ..., skipped_total: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class CreateQueueRequest(_message.Message):
     __slots__ = ["exclusive", "name", "settings"]
@@ -151,6 +190,42 @@ class ListQueuesResponse(_message.Message):
     queue: Queue
     def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ...) -> None: ...
 
+class MoveMessagesRequest(_message.Message):
+    __slots__ = ["cursor", "destination", "dry_run", "filter", "limit", "source"]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    cursor: str
+    destination: str
+    dry_run: bool
+    filter: _message_pb2.Filter
+    limit: int
+    source: str
+    def __init__(self, source: _Optional[str] = ..., destination: _Optional[str] = ..., filter: _Optional[_Union[_message_pb2.Filter, _Mapping]] = ..., limit: _Optional[int] = ..., dry_run: bool = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class MoveMessagesResponse(_message.Message):
+    __slots__ = ["cursor", "messages"]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    cursor: str
+    messages: int
+    def __init__(self, messages: _Optional[int] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class OpenTemporaryQueueRequest(_message.Message):
+    __slots__ = ["settings"]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    settings: QueueSettings
+    def __init__(self, settings: _Optional[_Union[QueueSettings, _Mapping]] = ...) -> None: ...
+
+class OpenTemporaryQueueResponse(_message.Message):
+    __slots__ = ["queue"]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    queue: Queue
+    def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ...) -> None: ...
+
 class PauseQueueRequest(_message.Message):
     __slots__ = ["name"]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -186,25 +261,31 @@ class PurgeQueueResponse(_message.Message):
     def __init__(self, messages: _Optional[int] = ..., cursor: _Optional[str] = ...) -> None: ...
 
 class Queue(_message.Message):
-    __slots__ = ["create_time", "id", "kernel_queues", "name", "paused", "settings", "stats"]
+    __slots__ = ["binds", "create_time", "id", "kernel_queues", "name", "paused", "schema_version", "settings", "stats", "temporary"]
+    BINDS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     KERNEL_QUEUES_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
+    TEMPORARY_FIELD_NUMBER: _ClassVar[int]
+    binds: _containers.RepeatedCompositeFieldContainer[BindStatus]
     create_time: _timestamp_pb2.Timestamp
     id: int
     kernel_queues: _containers.RepeatedCompositeFieldContainer[KernelQueueStatus]
     name: str
     paused: bool
+    schema_version: int
     settings: QueueSettings
     stats: QueueStats
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[int] = ..., settings: _Optional[_Union[QueueSettings, _Mapping]] = ..., paused: bool = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., stats: _Optional[_Union[QueueStats, _Mapping]] = ..., kernel_queues: _Optional[_Iterable[_Union[KernelQueueStatus, _Mapping]]] = ...) -> None: ...
+    temporary: bool
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[int] = ..., settings: _Optional[_Union[QueueSettings, _Mapping]] = ..., paused: bool = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., stats: _Optional[_Union[QueueStats, _Mapping]] = ..., kernel_queues: _Optional[_Iterable[_Union[KernelQueueStatus, _Mapping]]] = ..., binds: _Optional[_Iterable[_Union[BindStatus, _Mapping]]] = ..., temporary: bool = ..., schema_version: _Optional[int] = ...) -> None: ...
 
 class QueueSettings(_message.Message):
-    __slots__ = ["backoff", "dead_letter_expired", "dead_letter_queue", "dedup_window", "durability", "group_gid", "lease", "max_attempts", "max_bytes", "max_dedup_ids", "max_message_size", "max_messages", "mode", "mqueue", "overflow", "owner_uid", "type_names"]
+    __slots__ = ["backoff", "binds", "dead_letter_expired", "dead_letter_queue", "dedup_window", "durability", "group_gid", "lease", "max_attempts", "max_bytes", "max_dedup_ids", "max_message_size", "max_messages", "mode", "mqueue", "overflow", "owner_uid", "type_names"]
     class TypeNamesEntry(_message.Message):
         __slots__ = ["key", "value"]
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +294,7 @@ class QueueSettings(_message.Message):
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     BACKOFF_FIELD_NUMBER: _ClassVar[int]
+    BINDS_FIELD_NUMBER: _ClassVar[int]
     DEAD_LETTER_EXPIRED_FIELD_NUMBER: _ClassVar[int]
     DEAD_LETTER_QUEUE_FIELD_NUMBER: _ClassVar[int]
     DEDUP_WINDOW_FIELD_NUMBER: _ClassVar[int]
@@ -230,6 +312,7 @@ class QueueSettings(_message.Message):
     OWNER_UID_FIELD_NUMBER: _ClassVar[int]
     TYPE_NAMES_FIELD_NUMBER: _ClassVar[int]
     backoff: Backoff
+    binds: _containers.RepeatedCompositeFieldContainer[Bind]
     dead_letter_expired: bool
     dead_letter_queue: str
     dedup_window: _duration_pb2.Duration
@@ -246,10 +329,10 @@ class QueueSettings(_message.Message):
     overflow: OverflowPolicy
     owner_uid: int
     type_names: _containers.ScalarMap[str, int]
-    def __init__(self, max_messages: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_message_size: _Optional[int] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_attempts: _Optional[int] = ..., dead_letter_queue: _Optional[str] = ..., dead_letter_expired: bool = ..., overflow: _Optional[_Union[OverflowPolicy, str]] = ..., durability: _Optional[_Union[Durability, str]] = ..., backoff: _Optional[_Union[Backoff, _Mapping]] = ..., dedup_window: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_dedup_ids: _Optional[int] = ..., type_names: _Optional[_Mapping[str, int]] = ..., mqueue: _Optional[_Union[KernelQueue, _Mapping]] = ..., mode: _Optional[int] = ..., owner_uid: _Optional[int] = ..., group_gid: _Optional[int] = ...) -> None: ...
+    def __init__(self, max_messages: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_message_size: _Optional[int] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_attempts: _Optional[int] = ..., dead_letter_queue: _Optional[str] = ..., dead_letter_expired: bool = ..., overflow: _Optional[_Union[OverflowPolicy, str]] = ..., durability: _Optional[_Union[Durability, str]] = ..., backoff: _Optional[_Union[Backoff, _Mapping]] = ..., dedup_window: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_dedup_ids: _Optional[int] = ..., type_names: _Optional[_Mapping[str, int]] = ..., mqueue: _Optional[_Union[KernelQueue, _Mapping]] = ..., mode: _Optional[int] = ..., owner_uid: _Optional[int] = ..., group_gid: _Optional[int] = ..., binds: _Optional[_Iterable[_Union[Bind, _Mapping]]] = ...) -> None: ...
 
 class QueueStats(_message.Message):
-    __slots__ = ["ack_rate", "blocked_senders", "buried", "bytes", "consumed_total", "dead_lettered_total", "dedup_ids", "delayed", "delivered_total", "delivery_rate", "duplicates_total", "lease_expired_total", "leased", "nacked_total", "oldest_age", "overflow_dropped_total", "peeked_total", "purged_total", "ready", "receivers", "send_rate", "sent_total", "ttl_dropped_total", "uncommitted"]
+    __slots__ = ["ack_rate", "blocked_senders", "buried", "bytes", "consumed_total", "dead_lettered_total", "dedup_ids", "delayed", "delivered_total", "delivery_rate", "duplicates_total", "lease_expired_total", "leased", "moved_total", "nacked_total", "oldest_age", "overflow_dropped_total", "peeked_total", "purged_total", "ready", "receivers", "send_rate", "sent_total", "taps", "ttl_dropped_total", "uncommitted"]
     ACK_RATE_FIELD_NUMBER: _ClassVar[int]
     BLOCKED_SENDERS_FIELD_NUMBER: _ClassVar[int]
     BURIED_FIELD_NUMBER: _ClassVar[int]
@@ -263,6 +346,7 @@ class QueueStats(_message.Message):
     DUPLICATES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     LEASED_FIELD_NUMBER: _ClassVar[int]
     LEASE_EXPIRED_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    MOVED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     NACKED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     OLDEST_AGE_FIELD_NUMBER: _ClassVar[int]
     OVERFLOW_DROPPED_TOTAL_FIELD_NUMBER: _ClassVar[int]
@@ -272,6 +356,7 @@ class QueueStats(_message.Message):
     RECEIVERS_FIELD_NUMBER: _ClassVar[int]
     SEND_RATE_FIELD_NUMBER: _ClassVar[int]
     SENT_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    TAPS_FIELD_NUMBER: _ClassVar[int]
     TTL_DROPPED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     UNCOMMITTED_FIELD_NUMBER: _ClassVar[int]
     ack_rate: float
@@ -287,6 +372,7 @@ class QueueStats(_message.Message):
     duplicates_total: int
     lease_expired_total: int
     leased: int
+    moved_total: int
     nacked_total: int
     oldest_age: _duration_pb2.Duration
     overflow_dropped_total: int
@@ -296,9 +382,38 @@ class QueueStats(_message.Message):
     receivers: int
     send_rate: float
     sent_total: int
+    taps: int
     ttl_dropped_total: int
     uncommitted: int
-    def __init__(self, ready: _Optional[int] = ..., delayed: _Optional[int] = ..., leased: _Optional[int] = ..., buried: _Optional[int] = ..., uncommitted: _Optional[int] = ..., bytes: _Optional[int] = ..., oldest_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., receivers: _Optional[int] = ..., blocked_senders: _Optional[int] = ..., send_rate: _Optional[float] = ..., delivery_rate: _Optional[float] = ..., ack_rate: _Optional[float] = ..., sent_total: _Optional[int] = ..., delivered_total: _Optional[int] = ..., consumed_total: _Optional[int] = ..., nacked_total: _Optional[int] = ..., lease_expired_total: _Optional[int] = ..., ttl_dropped_total: _Optional[int] = ..., overflow_dropped_total: _Optional[int] = ..., dead_lettered_total: _Optional[int] = ..., purged_total: _Optional[int] = ..., duplicates_total: _Optional[int] = ..., peeked_total: _Optional[int] = ..., dedup_ids: _Optional[int] = ...) -> None: ...
+    def __init__(self, ready: _Optional[int] = ..., delayed: _Optional[int] = ..., leased: _Optional[int] = ..., buried: _Optional[int] = ..., uncommitted: _Optional[int] = ..., bytes: _Optional[int] = ..., oldest_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., receivers: _Optional[int] = ..., blocked_senders: _Optional[int] = ..., send_rate: _Optional[float] = ..., delivery_rate: _Optional[float] = ..., ack_rate: _Optional[float] = ..., sent_total: _Optional[int] = ..., delivered_total: _Optional[int] = ..., consumed_total: _Optional[int] = ..., nacked_total: _Optional[int] = ..., lease_expired_total: _Optional[int] = ..., ttl_dropped_total: _Optional[int] = ..., overflow_dropped_total: _Optional[int] = ..., dead_lettered_total: _Optional[int] = ..., purged_total: _Optional[int] = ..., duplicates_total: _Optional[int] = ..., peeked_total: _Optional[int] = ..., dedup_ids: _Optional[int] = ..., moved_total: _Optional[int] = ..., taps: _Optional[int] = ...) -> None: ...
+
+class RedriveMessagesRequest(_message.Message):
+    __slots__ = ["dry_run", "filter", "limit", "name"]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    dry_run: bool
+    filter: _message_pb2.Filter
+    limit: int
+    name: str
+    def __init__(self, name: _Optional[str] = ..., filter: _Optional[_Union[_message_pb2.Filter, _Mapping]] = ..., limit: _Optional[int] = ..., dry_run: bool = ...) -> None: ...
+
+class RedriveMessagesResponse(_message.Message):
+    __slots__ = ["redriven"]
+    REDRIVEN_FIELD_NUMBER: _ClassVar[int]
+    redriven: _containers.RepeatedCompositeFieldContainer[Redriven]
+    def __init__(self, redriven: _Optional[_Iterable[_Union[Redriven, _Mapping]]] = ...) -> None: ...
+
+class Redriven(_message.Message):
+    __slots__ = ["error", "messages", "queue"]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    error: _message_pb2.Error
+    messages: int
+    queue: str
+    def __init__(self, queue: _Optional[str] = ..., messages: _Optional[int] = ..., error: _Optional[_Union[_message_pb2.Error, _Mapping]] = ...) -> None: ...
 
 class ResumeQueueRequest(_message.Message):
     __slots__ = ["name"]
@@ -307,6 +422,20 @@ class ResumeQueueRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class ResumeQueueResponse(_message.Message):
+    __slots__ = ["queue"]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    queue: Queue
+    def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ...) -> None: ...
+
+class UnbindQueueRequest(_message.Message):
+    __slots__ = ["destination", "source"]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    destination: str
+    source: str
+    def __init__(self, source: _Optional[str] = ..., destination: _Optional[str] = ...) -> None: ...
+
+class UnbindQueueResponse(_message.Message):
     __slots__ = ["queue"]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     queue: Queue
@@ -327,6 +456,9 @@ class UpdateQueueResponse(_message.Message):
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     queue: Queue
     def __init__(self, queue: _Optional[_Union[Queue, _Mapping]] = ...) -> None: ...
+
+class BindOverflow(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = []
 
 class OverflowPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []

@@ -60,6 +60,31 @@ class QueueAdminServiceStub(object):
                 request_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.KickMessagesRequest.SerializeToString,
                 response_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.KickMessagesResponse.FromString,
                 )
+        self.MoveMessages = channel.unary_unary(
+                '/ipcd.v1.QueueAdminService/MoveMessages',
+                request_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.MoveMessagesRequest.SerializeToString,
+                response_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.MoveMessagesResponse.FromString,
+                )
+        self.RedriveMessages = channel.unary_unary(
+                '/ipcd.v1.QueueAdminService/RedriveMessages',
+                request_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.RedriveMessagesRequest.SerializeToString,
+                response_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.RedriveMessagesResponse.FromString,
+                )
+        self.BindQueue = channel.unary_unary(
+                '/ipcd.v1.QueueAdminService/BindQueue',
+                request_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.BindQueueRequest.SerializeToString,
+                response_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.BindQueueResponse.FromString,
+                )
+        self.UnbindQueue = channel.unary_unary(
+                '/ipcd.v1.QueueAdminService/UnbindQueue',
+                request_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.UnbindQueueRequest.SerializeToString,
+                response_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.UnbindQueueResponse.FromString,
+                )
+        self.OpenTemporaryQueue = channel.unary_stream(
+                '/ipcd.v1.QueueAdminService/OpenTemporaryQueue',
+                request_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.OpenTemporaryQueueRequest.SerializeToString,
+                response_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.OpenTemporaryQueueResponse.FromString,
+                )
 
 
 class QueueAdminServiceServicer(object):
@@ -125,6 +150,43 @@ class QueueAdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MoveMessages(self, request, context):
+        """MoveMessages moves messages to another queue, in atomic steps: each is always in exactly one of the two. It gets a new
+        sequence there, after those before it, and keeps its time of send, delay and TTL. Attempts start anew, and dedup ids are not
+        remembered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedriveMessages(self, request, context):
+        """RedriveMessages moves dead letters back, each to the queue it came from.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BindQueue(self, request, context):
+        """BindQueue lets a queue hand on a copy of what is sent to it. A bind that is there is changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnbindQueue(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenTemporaryQueue(self, request, context):
+        """OpenTemporaryQueue makes a queue with a name that cannot be guessed, which lives as long as this call. It is kept in memory
+        and, unless the settings say otherwise, everybody who knows the name may send to it. The one response tells the name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueueAdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -172,6 +234,31 @@ def add_QueueAdminServiceServicer_to_server(servicer, server):
                     servicer.KickMessages,
                     request_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.KickMessagesRequest.FromString,
                     response_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.KickMessagesResponse.SerializeToString,
+            ),
+            'MoveMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveMessages,
+                    request_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.MoveMessagesRequest.FromString,
+                    response_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.MoveMessagesResponse.SerializeToString,
+            ),
+            'RedriveMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedriveMessages,
+                    request_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.RedriveMessagesRequest.FromString,
+                    response_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.RedriveMessagesResponse.SerializeToString,
+            ),
+            'BindQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.BindQueue,
+                    request_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.BindQueueRequest.FromString,
+                    response_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.BindQueueResponse.SerializeToString,
+            ),
+            'UnbindQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnbindQueue,
+                    request_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.UnbindQueueRequest.FromString,
+                    response_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.UnbindQueueResponse.SerializeToString,
+            ),
+            'OpenTemporaryQueue': grpc.unary_stream_rpc_method_handler(
+                    servicer.OpenTemporaryQueue,
+                    request_deserializer=ipcd_dot_v1_dot_queue__admin__service__pb2.OpenTemporaryQueueRequest.FromString,
+                    response_serializer=ipcd_dot_v1_dot_queue__admin__service__pb2.OpenTemporaryQueueResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -334,5 +421,90 @@ class QueueAdminService(object):
         return grpc.experimental.unary_unary(request, target, '/ipcd.v1.QueueAdminService/KickMessages',
             ipcd_dot_v1_dot_queue__admin__service__pb2.KickMessagesRequest.SerializeToString,
             ipcd_dot_v1_dot_queue__admin__service__pb2.KickMessagesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def MoveMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/ipcd.v1.QueueAdminService/MoveMessages',
+            ipcd_dot_v1_dot_queue__admin__service__pb2.MoveMessagesRequest.SerializeToString,
+            ipcd_dot_v1_dot_queue__admin__service__pb2.MoveMessagesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RedriveMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/ipcd.v1.QueueAdminService/RedriveMessages',
+            ipcd_dot_v1_dot_queue__admin__service__pb2.RedriveMessagesRequest.SerializeToString,
+            ipcd_dot_v1_dot_queue__admin__service__pb2.RedriveMessagesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def BindQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/ipcd.v1.QueueAdminService/BindQueue',
+            ipcd_dot_v1_dot_queue__admin__service__pb2.BindQueueRequest.SerializeToString,
+            ipcd_dot_v1_dot_queue__admin__service__pb2.BindQueueResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def UnbindQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/ipcd.v1.QueueAdminService/UnbindQueue',
+            ipcd_dot_v1_dot_queue__admin__service__pb2.UnbindQueueRequest.SerializeToString,
+            ipcd_dot_v1_dot_queue__admin__service__pb2.UnbindQueueResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def OpenTemporaryQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/ipcd.v1.QueueAdminService/OpenTemporaryQueue',
+            ipcd_dot_v1_dot_queue__admin__service__pb2.OpenTemporaryQueueRequest.SerializeToString,
+            ipcd_dot_v1_dot_queue__admin__service__pb2.OpenTemporaryQueueResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
