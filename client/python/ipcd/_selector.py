@@ -82,7 +82,7 @@ def selector(types: Types) -> Selector:
         return _parse(types)
     if isinstance(types, int):
         return of_type(types)
-    if isinstance(types, Iterable):
+    if isinstance(types, Iterable) and not isinstance(types, (bytes, bytearray)):
         return one_of(*types)
     raise InvalidArgument(f"types {types!r}: it must be a type, several of them, a Selector, or None for any")
 

@@ -15,7 +15,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cipcd/v1/system_service.proto\x12\x07ipcd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetInfoRequest\"\xe1\x02\n\x0fGetInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tstate_dir\x18\x05 \x01(\t\x12\x11\n\taddresses\x18\x06 \x03(\t\x12\x0e\n\x06queues\x18\x07 \x01(\x04\x12\x10\n\x08messages\x18\x08 \x01(\x04\x12\r\n\x05\x62ytes\x18\t \x01(\x04\x12\x1f\n\x06\x63\x61ller\x18\n \x01(\x0b\x32\x0f.ipcd.v1.Caller\x12\x12\n\ngo_version\x18\x0b \x01(\t\x12!\n\x07storage\x18\x0c \x01(\x0b\x32\x10.ipcd.v1.Storage\x12\x15\n\rattach_socket\x18\r \x01(\t\x12\r\n\x05rings\x18\x0e \x01(\x04\x12\x19\n\x11ring_memory_bytes\x18\x0f \x01(\x04\"\xc2\x02\n\x07Storage\x12\x0f\n\x07\x64urable\x18\x01 \x01(\x08\x12\x10\n\x08segments\x18\x02 \x01(\r\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x04 \x01(\x04\x12\x12\n\nlive_bytes\x18\x05 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x15\n\rcommits_total\x18\x07 \x01(\x04\x12\x32\n\x0fsync_time_total\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rsync_time_max\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x66ull\x18\n \x01(\x08\x12\x0f\n\x07\x64\x61maged\x18\x0b \x01(\r\x12\x16\n\x0e\x64\x61maged_queues\x18\x0c \x03(\t\x12\x0e\n\x06\x64\x61mage\x18\r \x01(\t\"\x84\x01\n\x06\x43\x61ller\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x03uid\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x03gid\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x0e\n\x06groups\x18\x04 \x03(\r\x12\x0b\n\x03pid\x18\x05 \x01(\x05\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\r\n\x05\x61\x64min\x18\x07 \x01(\x08\x42\x06\n\x04_uidB\x06\n\x04_gid\"\x0f\n\rBackupRequest\"G\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\ndone_bytes\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\"\x0f\n\rReloadRequest\"Z\n\x0eReloadResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x03(\t\x12\x14\n\x0cneed_restart\x18\x02 \x03(\t\x12\x0f\n\x07refused\x18\x03 \x03(\t\x12\x10\n\x08warnings\x18\x04 \x03(\t\"\x13\n\x11GetMetricsRequest\"\"\n\x12GetMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\x0c\"\x14\n\x12ListClientsRequest\"@\n\x13ListClientsResponse\x12)\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x19.ipcd.v1.ClientConnection\"\x82\x02\n\x10\x43lientConnection\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64oor\x18\x02 \x01(\t\x12\x1f\n\x06\x63\x61ller\x18\x03 \x01(\x0b\x32\x0f.ipcd.v1.Caller\x12\x0f\n\x07\x63ommand\x18\x04 \x01(\t\x12\x16\n\x0eremote_address\x18\x05 \x01(\t\x12\x30\n\x0c\x63onnect_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x04uses\x18\x07 \x03(\x0b\x32\x12.ipcd.v1.ClientUse\x12\r\n\x05\x63\x61lls\x18\x08 \x01(\r\x12\x13\n\x0b\x63\x61lls_total\x18\t \x01(\x04\x12\x12\n\nuser_agent\x18\n \x01(\t\"y\n\tClientUse\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0boutstanding\x18\x04 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x05 \x01(\x04\"N\n\tPrincipal\x12\r\n\x03uid\x18\x01 \x01(\rH\x00\x12\x15\n\x0b\x63\x65rtificate\x18\x02 \x01(\tH\x00\x12\x13\n\tanonymous\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"U\n\x05Quota\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x03\x12\x12\n\x05limit\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06source\x18\x04 \x01(\tB\x08\n\x06_limit\"\x13\n\x11ListQuotasRequest\"[\n\x12ListQuotasResponse\x12%\n\tprincipal\x18\x01 \x01(\x0b\x32\x12.ipcd.v1.Principal\x12\x1e\n\x06quotas\x18\x02 \x03(\x0b\x32\x0e.ipcd.v1.Quota\"\xbf\x01\n\x0fSetQuotaRequest\x12%\n\tprincipal\x18\x01 \x01(\x0b\x32\x12.ipcd.v1.Principal\x12\x34\n\x06limits\x18\x02 \x03(\x0b\x32$.ipcd.v1.SetQuotaRequest.LimitsEntry\x12\x11\n\tunlimited\x18\x03 \x03(\t\x12\r\n\x05reset\x18\x04 \x03(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"2\n\x10SetQuotaResponse\x12\x1e\n\x06quotas\x18\x01 \x03(\x0b\x32\x0e.ipcd.v1.Quota2\xe2\x03\n\rSystemService\x12<\n\x07GetInfo\x12\x17.ipcd.v1.GetInfoRequest\x1a\x18.ipcd.v1.GetInfoResponse\x12;\n\x06\x42\x61\x63kup\x12\x16.ipcd.v1.BackupRequest\x1a\x17.ipcd.v1.BackupResponse0\x01\x12\x39\n\x06Reload\x12\x16.ipcd.v1.ReloadRequest\x1a\x17.ipcd.v1.ReloadResponse\x12\x45\n\nGetMetrics\x12\x1a.ipcd.v1.GetMetricsRequest\x1a\x1b.ipcd.v1.GetMetricsResponse\x12J\n\x0bListClients\x12\x1b.ipcd.v1.ListClientsRequest\x1a\x1c.ipcd.v1.ListClientsResponse0\x01\x12G\n\nListQuotas\x12\x1a.ipcd.v1.ListQuotasRequest\x1a\x1b.ipcd.v1.ListQuotasResponse0\x01\x12?\n\x08SetQuota\x12\x18.ipcd.v1.SetQuotaRequest\x1a\x19.ipcd.v1.SetQuotaResponseB+Z)github.com/ipcd/ipcd/proto/ipcd/v1;ipcdv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cipcd/v1/system_service.proto\x12\x07ipcd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetInfoRequest\"\x97\x03\n\x0fGetInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tstate_dir\x18\x05 \x01(\t\x12\x11\n\taddresses\x18\x06 \x03(\t\x12\x0e\n\x06queues\x18\x07 \x01(\x04\x12\x10\n\x08messages\x18\x08 \x01(\x04\x12\r\n\x05\x62ytes\x18\t \x01(\x04\x12\x1f\n\x06\x63\x61ller\x18\n \x01(\x0b\x32\x0f.ipcd.v1.Caller\x12\x12\n\ngo_version\x18\x0b \x01(\t\x12!\n\x07storage\x18\x0c \x01(\x0b\x32\x10.ipcd.v1.Storage\x12\x15\n\rattach_socket\x18\r \x01(\t\x12\r\n\x05rings\x18\x0e \x01(\x04\x12\x19\n\x11ring_memory_bytes\x18\x0f \x01(\x04\x12\x18\n\x10temporary_queues\x18\x10 \x01(\x04\x12\x1a\n\x12late_replies_total\x18\x11 \x01(\x04\"\xc2\x02\n\x07Storage\x12\x0f\n\x07\x64urable\x18\x01 \x01(\x08\x12\x10\n\x08segments\x18\x02 \x01(\r\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x04 \x01(\x04\x12\x12\n\nlive_bytes\x18\x05 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x15\n\rcommits_total\x18\x07 \x01(\x04\x12\x32\n\x0fsync_time_total\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rsync_time_max\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x66ull\x18\n \x01(\x08\x12\x0f\n\x07\x64\x61maged\x18\x0b \x01(\r\x12\x16\n\x0e\x64\x61maged_queues\x18\x0c \x03(\t\x12\x0e\n\x06\x64\x61mage\x18\r \x01(\t\"\x84\x01\n\x06\x43\x61ller\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x03uid\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x03gid\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x0e\n\x06groups\x18\x04 \x03(\r\x12\x0b\n\x03pid\x18\x05 \x01(\x05\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\r\n\x05\x61\x64min\x18\x07 \x01(\x08\x42\x06\n\x04_uidB\x06\n\x04_gid\"\x0f\n\rBackupRequest\"G\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x12\n\ndone_bytes\x18\x02 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x03\"\x0f\n\rReloadRequest\"Z\n\x0eReloadResponse\x12\x0f\n\x07\x61pplied\x18\x01 \x03(\t\x12\x14\n\x0cneed_restart\x18\x02 \x03(\t\x12\x0f\n\x07refused\x18\x03 \x03(\t\x12\x10\n\x08warnings\x18\x04 \x03(\t\"\x13\n\x11GetMetricsRequest\"\"\n\x12GetMetricsResponse\x12\x0c\n\x04text\x18\x01 \x01(\x0c\"\x14\n\x12ListClientsRequest\"@\n\x13ListClientsResponse\x12)\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x19.ipcd.v1.ClientConnection\"\x82\x02\n\x10\x43lientConnection\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64oor\x18\x02 \x01(\t\x12\x1f\n\x06\x63\x61ller\x18\x03 \x01(\x0b\x32\x0f.ipcd.v1.Caller\x12\x0f\n\x07\x63ommand\x18\x04 \x01(\t\x12\x16\n\x0eremote_address\x18\x05 \x01(\t\x12\x30\n\x0c\x63onnect_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x04uses\x18\x07 \x03(\x0b\x32\x12.ipcd.v1.ClientUse\x12\r\n\x05\x63\x61lls\x18\x08 \x01(\r\x12\x13\n\x0b\x63\x61lls_total\x18\t \x01(\x04\x12\x12\n\nuser_agent\x18\n \x01(\t\"y\n\tClientUse\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0boutstanding\x18\x04 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x05 \x01(\x04\"N\n\tPrincipal\x12\r\n\x03uid\x18\x01 \x01(\rH\x00\x12\x15\n\x0b\x63\x65rtificate\x18\x02 \x01(\tH\x00\x12\x13\n\tanonymous\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"U\n\x05Quota\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\x0c\n\x04used\x18\x02 \x01(\x03\x12\x12\n\x05limit\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06source\x18\x04 \x01(\tB\x08\n\x06_limit\"\x13\n\x11ListQuotasRequest\"[\n\x12ListQuotasResponse\x12%\n\tprincipal\x18\x01 \x01(\x0b\x32\x12.ipcd.v1.Principal\x12\x1e\n\x06quotas\x18\x02 \x03(\x0b\x32\x0e.ipcd.v1.Quota\"\xbf\x01\n\x0fSetQuotaRequest\x12%\n\tprincipal\x18\x01 \x01(\x0b\x32\x12.ipcd.v1.Principal\x12\x34\n\x06limits\x18\x02 \x03(\x0b\x32$.ipcd.v1.SetQuotaRequest.LimitsEntry\x12\x11\n\tunlimited\x18\x03 \x03(\t\x12\r\n\x05reset\x18\x04 \x03(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"2\n\x10SetQuotaResponse\x12\x1e\n\x06quotas\x18\x01 \x03(\x0b\x32\x0e.ipcd.v1.Quota2\xe2\x03\n\rSystemService\x12<\n\x07GetInfo\x12\x17.ipcd.v1.GetInfoRequest\x1a\x18.ipcd.v1.GetInfoResponse\x12;\n\x06\x42\x61\x63kup\x12\x16.ipcd.v1.BackupRequest\x1a\x17.ipcd.v1.BackupResponse0\x01\x12\x39\n\x06Reload\x12\x16.ipcd.v1.ReloadRequest\x1a\x17.ipcd.v1.ReloadResponse\x12\x45\n\nGetMetrics\x12\x1a.ipcd.v1.GetMetricsRequest\x1a\x1b.ipcd.v1.GetMetricsResponse\x12J\n\x0bListClients\x12\x1b.ipcd.v1.ListClientsRequest\x1a\x1c.ipcd.v1.ListClientsResponse0\x01\x12G\n\nListQuotas\x12\x1a.ipcd.v1.ListQuotasRequest\x1a\x1b.ipcd.v1.ListQuotasResponse0\x01\x12?\n\x08SetQuota\x12\x18.ipcd.v1.SetQuotaRequest\x1a\x19.ipcd.v1.SetQuotaResponseB+Z)github.com/ipcd/ipcd/proto/ipcd/v1;ipcdv1b\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ipcd.v1.system_service_pb2', globals())
@@ -28,45 +28,45 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _GETINFOREQUEST._serialized_start=106
   _GETINFOREQUEST._serialized_end=122
   _GETINFORESPONSE._serialized_start=125
-  _GETINFORESPONSE._serialized_end=478
-  _STORAGE._serialized_start=481
-  _STORAGE._serialized_end=803
-  _CALLER._serialized_start=806
-  _CALLER._serialized_end=938
-  _BACKUPREQUEST._serialized_start=940
-  _BACKUPREQUEST._serialized_end=955
-  _BACKUPRESPONSE._serialized_start=957
-  _BACKUPRESPONSE._serialized_end=1028
-  _RELOADREQUEST._serialized_start=1030
-  _RELOADREQUEST._serialized_end=1045
-  _RELOADRESPONSE._serialized_start=1047
-  _RELOADRESPONSE._serialized_end=1137
-  _GETMETRICSREQUEST._serialized_start=1139
-  _GETMETRICSREQUEST._serialized_end=1158
-  _GETMETRICSRESPONSE._serialized_start=1160
-  _GETMETRICSRESPONSE._serialized_end=1194
-  _LISTCLIENTSREQUEST._serialized_start=1196
-  _LISTCLIENTSREQUEST._serialized_end=1216
-  _LISTCLIENTSRESPONSE._serialized_start=1218
-  _LISTCLIENTSRESPONSE._serialized_end=1282
-  _CLIENTCONNECTION._serialized_start=1285
-  _CLIENTCONNECTION._serialized_end=1543
-  _CLIENTUSE._serialized_start=1545
-  _CLIENTUSE._serialized_end=1666
-  _PRINCIPAL._serialized_start=1668
-  _PRINCIPAL._serialized_end=1746
-  _QUOTA._serialized_start=1748
-  _QUOTA._serialized_end=1833
-  _LISTQUOTASREQUEST._serialized_start=1835
-  _LISTQUOTASREQUEST._serialized_end=1854
-  _LISTQUOTASRESPONSE._serialized_start=1856
-  _LISTQUOTASRESPONSE._serialized_end=1947
-  _SETQUOTAREQUEST._serialized_start=1950
-  _SETQUOTAREQUEST._serialized_end=2141
-  _SETQUOTAREQUEST_LIMITSENTRY._serialized_start=2096
-  _SETQUOTAREQUEST_LIMITSENTRY._serialized_end=2141
-  _SETQUOTARESPONSE._serialized_start=2143
-  _SETQUOTARESPONSE._serialized_end=2193
-  _SYSTEMSERVICE._serialized_start=2196
-  _SYSTEMSERVICE._serialized_end=2678
+  _GETINFORESPONSE._serialized_end=532
+  _STORAGE._serialized_start=535
+  _STORAGE._serialized_end=857
+  _CALLER._serialized_start=860
+  _CALLER._serialized_end=992
+  _BACKUPREQUEST._serialized_start=994
+  _BACKUPREQUEST._serialized_end=1009
+  _BACKUPRESPONSE._serialized_start=1011
+  _BACKUPRESPONSE._serialized_end=1082
+  _RELOADREQUEST._serialized_start=1084
+  _RELOADREQUEST._serialized_end=1099
+  _RELOADRESPONSE._serialized_start=1101
+  _RELOADRESPONSE._serialized_end=1191
+  _GETMETRICSREQUEST._serialized_start=1193
+  _GETMETRICSREQUEST._serialized_end=1212
+  _GETMETRICSRESPONSE._serialized_start=1214
+  _GETMETRICSRESPONSE._serialized_end=1248
+  _LISTCLIENTSREQUEST._serialized_start=1250
+  _LISTCLIENTSREQUEST._serialized_end=1270
+  _LISTCLIENTSRESPONSE._serialized_start=1272
+  _LISTCLIENTSRESPONSE._serialized_end=1336
+  _CLIENTCONNECTION._serialized_start=1339
+  _CLIENTCONNECTION._serialized_end=1597
+  _CLIENTUSE._serialized_start=1599
+  _CLIENTUSE._serialized_end=1720
+  _PRINCIPAL._serialized_start=1722
+  _PRINCIPAL._serialized_end=1800
+  _QUOTA._serialized_start=1802
+  _QUOTA._serialized_end=1887
+  _LISTQUOTASREQUEST._serialized_start=1889
+  _LISTQUOTASREQUEST._serialized_end=1908
+  _LISTQUOTASRESPONSE._serialized_start=1910
+  _LISTQUOTASRESPONSE._serialized_end=2001
+  _SETQUOTAREQUEST._serialized_start=2004
+  _SETQUOTAREQUEST._serialized_end=2195
+  _SETQUOTAREQUEST_LIMITSENTRY._serialized_start=2150
+  _SETQUOTAREQUEST_LIMITSENTRY._serialized_end=2195
+  _SETQUOTARESPONSE._serialized_start=2197
+  _SETQUOTARESPONSE._serialized_end=2247
+  _SYSTEMSERVICE._serialized_start=2250
+  _SYSTEMSERVICE._serialized_end=2732
 # @@protoc_insertion_point(module_scope)

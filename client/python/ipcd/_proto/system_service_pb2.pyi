@@ -82,13 +82,14 @@ class GetInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetInfoResponse(_message.Message):
-    __slots__ = ["addresses", "attach_socket", "bytes", "caller", "go_version", "instance", "messages", "pid", "queues", "ring_memory_bytes", "rings", "start_time", "state_dir", "storage", "version"]
+    __slots__ = ["addresses", "attach_socket", "bytes", "caller", "go_version", "instance", "late_replies_total", "messages", "pid", "queues", "ring_memory_bytes", "rings", "start_time", "state_dir", "storage", "temporary_queues", "version"]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     ATTACH_SOCKET_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     CALLER_FIELD_NUMBER: _ClassVar[int]
     GO_VERSION_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    LATE_REPLIES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     QUEUES_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +98,7 @@ class GetInfoResponse(_message.Message):
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     STATE_DIR_FIELD_NUMBER: _ClassVar[int]
     STORAGE_FIELD_NUMBER: _ClassVar[int]
+    TEMPORARY_QUEUES_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     addresses: _containers.RepeatedScalarFieldContainer[str]
     attach_socket: str
@@ -104,6 +106,7 @@ class GetInfoResponse(_message.Message):
     caller: Caller
     go_version: str
     instance: str
+    late_replies_total: int
     messages: int
     pid: int
     queues: int
@@ -112,8 +115,9 @@ class GetInfoResponse(_message.Message):
     start_time: _timestamp_pb2.Timestamp
     state_dir: str
     storage: Storage
+    temporary_queues: int
     version: str
-    def __init__(self, version: _Optional[str] = ..., instance: _Optional[str] = ..., pid: _Optional[int] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state_dir: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., queues: _Optional[int] = ..., messages: _Optional[int] = ..., bytes: _Optional[int] = ..., caller: _Optional[_Union[Caller, _Mapping]] = ..., go_version: _Optional[str] = ..., storage: _Optional[_Union[Storage, _Mapping]] = ..., attach_socket: _Optional[str] = ..., rings: _Optional[int] = ..., ring_memory_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., instance: _Optional[str] = ..., pid: _Optional[int] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state_dir: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., queues: _Optional[int] = ..., messages: _Optional[int] = ..., bytes: _Optional[int] = ..., caller: _Optional[_Union[Caller, _Mapping]] = ..., go_version: _Optional[str] = ..., storage: _Optional[_Union[Storage, _Mapping]] = ..., attach_socket: _Optional[str] = ..., rings: _Optional[int] = ..., ring_memory_bytes: _Optional[int] = ..., temporary_queues: _Optional[int] = ..., late_replies_total: _Optional[int] = ...) -> None: ...
 
 class GetMetricsRequest(_message.Message):
     __slots__ = []
