@@ -95,6 +95,12 @@ class DaemonTest(unittest.TestCase):
         self.client = ipcd.connect(self.daemon.address)
         self.addCleanup(self.client.close)
 
+    def meanwhile(self, function, *arguments):
+        """Calls a function in another thread, which the test waits for at its end."""
+        thread = threading.Thread(target=function, args=arguments)
+        thread.start()
+        self.addCleanup(thread.join)
+
     def create(self, name="", **settings):
         name = name or self.id().rpartition(".")[2]
         settings.setdefault("mqueue", "none")

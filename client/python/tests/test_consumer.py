@@ -86,7 +86,7 @@ class ConsumerTest(DaemonTest):
         q = self.create()
         with self.assertRaises(ipcd.QueueDeleted):
             with q.consumer() as deliveries:
-                threading.Timer(0, q.delete).start()
+                self.meanwhile(q.delete)
                 for _ in deliveries:
                     pass
 
@@ -129,7 +129,7 @@ class ConsumerTest(DaemonTest):
             before = signal.signal(signal.SIGUSR1, lambda *_: deliveries.stop())
             self.addCleanup(signal.signal, signal.SIGUSR1, before)
             main = threading.main_thread().ident
-            threading.Timer(0, signal.pthread_kill, [main, signal.SIGUSR1]).start()
+            self.meanwhile(signal.pthread_kill, main, signal.SIGUSR1)
             self.assertEqual(list(deliveries), [])
 
     def test_broken_connection_is_made_again_and_its_deliveries_come_again(self):
@@ -155,6 +155,6 @@ class ConsumerTest(DaemonTest):
         client = ipcd.connect(self.daemon.address)
         with self.assertRaises(ipcd.Error):
             with client.queue(q.name).consumer() as deliveries:
-                threading.Timer(0, client.close).start()
+                self.meanwhile(client.close)
                 for _ in deliveries:
                     pass

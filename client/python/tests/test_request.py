@@ -121,7 +121,12 @@ class RequestTest(DaemonTest):
     def test_closed_client_ends_requests(self):
         q = self.create()
         client = ipcd.connect(self.daemon.address)
-        threading.Timer(0, lambda: (eventually(lambda: q.info().stats.ready, "asked"), client.close())).start()
+
+        def close():
+            eventually(lambda: q.info().stats.ready, "the request is there")
+            client.close()
+
+        self.meanwhile(close)
         with self.assertRaises(ipcd.Error):
             client.request(q.name, b"?", timeout=60)
 
@@ -170,9 +175,14 @@ class TemporaryTest(DaemonTest):
 
     def test_temporary_queue_ends_with_its_client(self):
         with ipcd.connect(self.daemon.address) as client:
-            name = client.open_temporary().name
-            self.assertEqual(self.client.queue(name).info().name, name)
-        eventually(lambda: not list(self.client.queues(name[1:])), "it is gone")
+            q = client.open_temporary()
+            self.assertEqual(self.client.queue(q.name).info().name, q.name)
+        eventually(lambda: not list(self.client.queues("tmp.*")), "it is gone")
+        self.assertTrue(eventually(lambda: q.ended, "it knows"))
+
+    def test_temporary_queue_ends_when_nothing_refers_to_it(self):
+        self.client.open_temporary()
+        eventually(lambda: not list(self.client.queues("tmp.*")), "it is gone")
 
     def test_settings_that_do_not_fit_are_refused(self):
         with self.assertRaises(ipcd.InvalidArgument):
