@@ -31,9 +31,7 @@ from ._settle import ByReceipt, ack_all
 from ._temporary import TemporaryQueue
 
 
-def connect(
-    address: str = "", *, tls: Optional[TLS] = None, insecure: bool = False, user_agent: str = ""
-) -> Client:
+def connect(address: str = "", *, tls: Optional[TLS] = None, insecure: bool = False, user_agent: str = "") -> Client:
     """A client of the daemon at the address, which connects at its first call.
 
     address is "unix:///path/to/socket", "/path/to/socket", or "host:port" for TCP; "" is IPCD_ADDRESS, else the default
@@ -141,9 +139,7 @@ class Client:
             raise errors.InvalidArgument("receive from no queue: name 1 to 256")
         return receive(self, names, n, wait=wait, types=types, lease=lease, at_once=at_once)
 
-    def request(
-        self, queue: str, body: Sendable = b"", *, timeout: convert.Duration = 30, **fields: Any
-    ) -> Delivery:
+    def request(self, queue: str, body: Sendable = b"", *, timeout: convert.Duration = 30, **fields: Any) -> Delivery:
         """Sends a request to a queue and returns the reply, which is settled already. Takes what Queue.send takes.
 
         Without a ttl the request lives no longer than the timeout. Raises TimedOut if no reply comes in time, ReplyLost if
@@ -197,9 +193,7 @@ class Client:
 
     # For the rest of the package.
 
-    def _call(
-        self, method: Callable[..., Any], request: Any, queue: str = "", timeout: Optional[float] = None
-    ) -> Any:
+    def _call(self, method: Callable[..., Any], request: Any, queue: str = "", timeout: Optional[float] = None) -> Any:
         try:
             return method(request, timeout=timeout)
         except grpc.RpcError as err:

@@ -152,22 +152,24 @@ class Consumer:
 
     def _work(self, handler: Callable[[Delivery], Any]) -> None:
         for delivery in self:
+            failure: Optional[BaseException] = None
             try:
                 handler(delivery)
             except BaseException as err:
-                if not delivery._settled:
-                    delivery._lease.later = True  # type: ignore[union-attr]
-                    self._settle(delivery, lambda: delivery._fail(err))
-                if not isinstance(err, Exception):
-                    raise
-            else:
-                if not delivery._settled:
-                    delivery._lease.later = True  # type: ignore[union-attr]
-                    self._settle(delivery, delivery.ack)
+                failure = err
+            if not delivery._settled:
+                self._settle(delivery, failure)
+            if failure is not None and not isinstance(failure, Exception):
+                raise failure
 
-    def _settle(self, delivery: Delivery, settle: Callable[[], None]) -> None:
+    def _settle(self, delivery: Delivery, failure: Optional[BaseException]) -> None:
+        """Settles what a handler is done with, without waiting for the daemon's word."""
+        delivery._lease.later = True  # type: ignore[union-attr]
         try:
-            settle()
+            if failure is None:
+                delivery.ack()
+            else:
+                delivery._fail(failure)
         except errors.Error as e:
             self.report(delivery, e)
 

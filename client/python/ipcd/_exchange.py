@@ -147,8 +147,4 @@ def unknown_stored(queue: str) -> Callable[[errors.Error], errors.Error]:
 
 def unknown_transaction(cause: errors.Error) -> errors.Error:
     """The error for a transaction that was sent and not answered."""
-    return errors.OutcomeUnknown(
-        f"it is not known whether the transaction was done ({cause.message}); look with peek"
-    )
-
-
+    return errors.OutcomeUnknown(f"it is not known whether the transaction was done ({cause.message}); look with peek")

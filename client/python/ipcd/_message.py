@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type as Class, Union
@@ -225,7 +225,7 @@ class Delivery:
             raise InvalidArgument("the message asks for no reply: its reply_to is empty", queue=self.queue)
         answer = message(body, fields)
         if not answer.correlation_id:
-            answer = Message(**{**vars(answer), "correlation_id": self.correlation_id})
+            answer = replace(answer, correlation_id=self.correlation_id)
         return self._held().client.queue(self.reply_to).send(answer)
 
     def __enter__(self) -> Delivery:

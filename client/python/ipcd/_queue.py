@@ -127,7 +127,8 @@ class Queue:
         """Hands the queue's messages to the handler, in as many threads as concurrency says, until the program is interrupted
         (KeyboardInterrupt, SystemExit), which ends it gracefully, or the daemon refuses, such as with QueueDeleted. Each
         delivery is acked when the handler returns and nacked when it raises, unless the handler has settled it; its lease is
-        prolonged meanwhile. Takes the options of consumer, which is what to use where the program itself is to end it."""
+        prolonged meanwhile. Takes the options of consumer, which is what to use where the program itself is to end it.
+        """
         with self.consumer(**options) as consumer:
             consumer.run(handler, concurrency)
 
@@ -192,9 +193,7 @@ class Queue:
 
     def update(self, **settings: Any) -> QueueInfo:
         """Changes settings, those of Client.create_queue. None returns one to its default."""
-        request = qa.UpdateQueueRequest(
-            name=self.name, settings=settings_proto(settings), update_mask=mask(settings)
-        )
+        request = qa.UpdateQueueRequest(name=self.name, settings=settings_proto(settings), update_mask=mask(settings))
         info = queue_info(self._admin("UpdateQueue", request).queue)
         self.client._forget_names(self.name)
         return info
@@ -237,9 +236,7 @@ class Queue:
     def redrive(self, *, limit: int = 0, dry_run: bool = False, **filters: Any) -> Dict[str, int]:
         """Moves dead letters back, each to the queue it came from, and returns how many to which. Where some had to stay it
         raises the first error, with all of them in failures, each with its queue; the others are moved."""
-        request = qa.RedriveMessagesRequest(
-            name=self.name, filter=self._filter(filters), limit=limit, dry_run=dry_run
-        )
+        request = qa.RedriveMessagesRequest(name=self.name, filter=self._filter(filters), limit=limit, dry_run=dry_run)
         redriven = self._admin("RedriveMessages", request).redriven
         failures = tuple(errors.of_part(r.error, r.queue) for r in redriven if r.HasField("error"))
         if failures:
@@ -287,7 +284,9 @@ class Queue:
         names: Tuple[str, ...] = ("min_sequence", "max_sequence", "older_than", "headers")
         unknown = set(filters) - set(names)
         if unknown:
-            raise TypeError(f"unexpected {', '.join(sorted(unknown))}: messages are chosen by types, states, {', '.join(names)}")
+            raise TypeError(
+                f"unexpected {', '.join(sorted(unknown))}: messages are chosen by types, states, {', '.join(names)}"
+            )
         return filter_proto(
             types,
             (states,) if isinstance(states, str) else tuple(states),

@@ -6,7 +6,7 @@ import queue
 import secrets
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from . import _errors as errors
 from ._convert import Deadline
@@ -32,10 +32,12 @@ class Requester:
 
     def request(self, to: Queue, message: Message, deadline: Deadline) -> Delivery:
         if message.correlation_id or message.reply_to:
-            raise errors.InvalidArgument("a request's correlation_id and reply_to are the client's to choose: leave both")
+            raise errors.InvalidArgument(
+                "a request's correlation_id and reply_to are the client's to choose: leave both"
+            )
         session, waiter = self._begin(secrets.token_hex(16))
         try:
-            fields = dict(correlation_id=waiter.id, reply_to=session.queue.name)
+            fields: Dict[str, Any] = dict(correlation_id=waiter.id, reply_to=session.queue.name)
             left = deadline.left()
             if message.ttl is None and left:
                 fields["ttl"] = left

@@ -110,5 +110,7 @@ def type_number(type: Type, names: Names) -> int:
             allowed = ": " + ", ".join(sorted(known)[:8]) if known else ", of which it has none"
             raise InvalidArgument(f"type {type!r}: it must be a positive number or one of the queue's names{allowed}")
     if isinstance(type, bool) or not isinstance(type, int) or not 1 <= type <= _TYPE_MAX:
-        raise InvalidArgument(f"type {type!r}: it must be a number from 1 to {_TYPE_MAX}, or a name of the queue's types")
+        raise InvalidArgument(
+            f"type {type!r}: it must be a number from 1 to {_TYPE_MAX}, or a name of the queue's types"
+        )
     return type

@@ -195,7 +195,9 @@ def _binds(queue: qa.Queue) -> List[Bind]:
         now = status.get(bind.destination, qa.BindStatus())
         skip = bind.overflow == qa.BIND_OVERFLOW_SKIP
         result.append(
-            Bind(bind.destination, _selector_text(bind.selector), skip, now.copied_total, now.skipped_total, now.problem)
+            Bind(
+                bind.destination, _selector_text(bind.selector), skip, now.copied_total, now.skipped_total, now.problem
+            )
         )
     return result
 

@@ -45,9 +45,9 @@ class ByReceipt:
             e.index = None
             raise
         if response.failures:
-            e = errors.of_part(response.failures[0].error, delivery.queue)
-            e.index = None
-            raise e
+            failure = errors.of_part(response.failures[0].error, delivery.queue)
+            failure.index = None
+            raise failure
         return convert.when(response.touched[0].lease_expire_time) if response.touched else None
 
     def settled_elsewhere(self, delivery: Delivery) -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 class TemporaryQueue(Queue):
     """A queue with a name that cannot be guessed. It ends when it is closed, when its client is, when the connection breaks,
-    or when nothing refers to this object any more; what it holds goes with it. It is a context manager that closes itself."""
+    or when nothing refers to this object any more; what it holds goes with it. It is a context manager that closes itself.
+    """
 
     def __init__(self, client: Client, settings: Mapping[str, Any]) -> None:
         request = qa.OpenTemporaryQueueRequest(settings=settings_proto(settings))

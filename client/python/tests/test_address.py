@@ -22,7 +22,17 @@ class AddressTest(unittest.TestCase):
         }.items():
             with self.subTest(address):
                 self.assertEqual(parse(address), want)
-        for address in ("run/s", "unix:s", "unix://s", "host", "host:", ":7475", "::1:7475", "host:port", "/" + "x" * 107):
+        for address in (
+            "run/s",
+            "unix:s",
+            "unix://s",
+            "host",
+            "host:",
+            ":7475",
+            "::1:7475",
+            "host:port",
+            "/" + "x" * 107,
+        ):
             with self.subTest(address), self.assertRaises(ipcd.InvalidArgument):
                 ipcd.connect(address)
 

@@ -9,14 +9,20 @@ from .daemon import DaemonTest, eventually
 
 class BindTest(DaemonTest):
     def test_bind_hands_on_copies_by_type(self):
-        a, b, c = self.create("/bind-a", type_names={"two": 2}), self.create("/bind-b"), self.create("/bind-c", max_messages=1)
+        a, b, _ = (
+            self.create("/bind-a", type_names={"two": 2}),
+            self.create("/bind-b"),
+            self.create("/bind-c", max_messages=1),
+        )
         a.bind("bind-b", types="two")
         a.bind("/bind-c", skip=True)
         a.send_many([ipcd.Message(b"1", type=1), ipcd.Message(b"2", type="two")])
         a.send(b"3")
         self.assertEqual([p.body for p in b.peek()], [b"2"])
         binds = {bind.destination: bind for bind in a.info().binds}
-        self.assertEqual((binds["/bind-b"].types, binds["/bind-b"].skip, binds["/bind-b"].copied_total), ("2", False, 1))
+        self.assertEqual(
+            (binds["/bind-b"].types, binds["/bind-b"].skip, binds["/bind-b"].copied_total), ("2", False, 1)
+        )
         self.assertTrue(binds["/bind-c"].skip)
         self.assertGreater(binds["/bind-c"].skipped_total, 0)
         a.unbind("/bind-c")
@@ -71,7 +77,9 @@ class SeveralTest(DaemonTest):
         a, b = self.create("/several-a"), self.create("/several-b")
         self.assertEqual(self.client.receive_any([a.name, b.name]), [])
         got = []
-        receiver = threading.Thread(target=lambda: got.extend(self.client.receive_any(["several-a", b.name], 5, wait=None)))
+        receiver = threading.Thread(
+            target=lambda: got.extend(self.client.receive_any(["several-a", b.name], 5, wait=None))
+        )
         receiver.start()
         eventually(lambda: b.info().stats.receivers == 1, "it waits")
         b.send(b"1")

@@ -50,7 +50,15 @@ class ManageTest(DaemonTest):
         )
 
     def test_bad_settings_are_refused(self):
-        for bad in (dict(lese=5), dict(overflow="explode"), dict(max_messages="many"), dict(lease=-1), dict(type_names=7), dict(type_names={"a": "b"}), dict(mode=-1)):
+        for bad in (
+            dict(lese=5),
+            dict(overflow="explode"),
+            dict(max_messages="many"),
+            dict(lease=-1),
+            dict(type_names=7),
+            dict(type_names={"a": "b"}),
+            dict(mode=-1),
+        ):
             with self.subTest(bad), self.assertRaises(ipcd.InvalidArgument):
                 self.create(**bad)
         for bad in ("", "/", 7, None):

@@ -184,7 +184,15 @@ class ReceiveTest(DaemonTest):
 
     def test_bad_arguments_are_refused(self):
         q = self.create()
-        for bad in (dict(n=0), dict(n=1 << 20), dict(wait=-1), dict(wait="5"), dict(types=0), dict(types=[]), dict(types=b"7")):
+        for bad in (
+            dict(n=0),
+            dict(n=1 << 20),
+            dict(wait=-1),
+            dict(wait="5"),
+            dict(types=0),
+            dict(types=[]),
+            dict(types=b"7"),
+        ):
             with self.subTest(bad), self.assertRaises(ipcd.InvalidArgument):
                 q.receive(**bad)
 
