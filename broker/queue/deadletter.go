@@ -21,17 +21,15 @@ func (t Settlements) giveBack(n uint32, c cause, delay time.Duration, why string
 		}
 		return t.deadLetter(n, c, "max-attempts", text)
 	}
-	if s.timer != 0 {
-		if expires := q.timers.at(s.timer).expires; expires != 0 && expires <= t.now.Wall {
-			if q.settings.DeadLetterExpired {
-				if err := t.readable(s); err != nil {
-					return err
-				}
+	if expires := q.expiresOf(s); expires != 0 && expires <= t.now.Wall {
+		if q.settings.DeadLetterExpired {
+			if err := t.readable(s); err != nil {
+				return err
 			}
-			// First the lease ends, and is counted; then the TTL.
-			q.settle(q.settling(t.now, recReturn, c, 0, 0, ""), n)
-			return t.expire(n)
 		}
+		// First the lease ends, and is counted; then the TTL.
+		q.settle(q.settling(t.now, recReturn, c, 0, 0, ""), n)
+		return t.expire(n)
 	}
 	due := int64(0)
 	if delay < 0 {

@@ -21,21 +21,17 @@ func dump(q *Queue, t *tape, idsBefore, producersBefore int64) string {
 		}
 		var d Delivery
 		q.fill(&d, s, payload, &bodyBuffer{}, 1, 0)
-		var t timer
-		if s.timer != 0 {
-			t = *q.timers.at(s.timer)
-		}
-		why, lease := "", uint32(0)
+		due, why, lease := q.dueOf(s), "", uint32(0)
 		switch s.state {
 		case Buried:
-			if t.due != 0 {
-				why, t.due = q.reasons.all[t.due].text, 0
+			if due != 0 {
+				why, due = q.reasons.all[due].text, 0
 			}
 		case Leased:
 			lease = s.left
 		}
 		fmt.Fprintf(&b, "%d %v delivery %d due %d expires %d lease %d charge %d damaged %v why %q: %+v\n",
-			s.seq, s.state, s.delivery, t.due, t.expires, lease, s.ref.charge(), s.flags&flagDamaged != 0, why, normal(d))
+			s.seq, s.state, s.delivery, due, q.expiresOf(s), lease, s.ref.charge(), s.flags&flagDamaged != 0, why, normal(d))
 	})
 	b.WriteString("order")
 	q.scanReady(ReadyCursor{}, 0, q.published, 1<<40, func(n uint32, s *slot) bool {

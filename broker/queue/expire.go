@@ -31,7 +31,7 @@ func (q *Queue) Expire(now Instant, dead *Queue, limit int) (more bool) {
 		})
 		limit -= q.expireWheel(&q.ttls, now.Wall, q.ttlDeadline, t.expire)
 		limit -= q.expireWheel(&q.delays, now.Wall, q.delayDeadline, func(n uint32) error {
-			if expires := q.timerOf(n).expires; expires != 0 && expires <= now.Wall {
+			if expires := q.expiresOf(q.slots.at(n)); expires != 0 && expires <= now.Wall {
 				return t.expire(n)
 			}
 			q.settle(q.settling(now, recReady, 0, 0, 0, ""), n)

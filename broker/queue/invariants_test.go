@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"math/bits"
 )
@@ -27,8 +28,8 @@ func arenaInvariants[T any](name string, a *arena[T]) error {
 		linked[c], prev = true, c
 	}
 	for c, block := range a.chunks {
-		if block == nil {
-			if linked[uint32(c)+1] {
+		if block.items == nil {
+			if block.free != 0 || linked[uint32(c)+1] {
 				return fmt.Errorf("%s: dropped chunk %d is linked", name, c)
 			}
 			continue
@@ -98,7 +99,7 @@ func eachSlot(q *Queue, visit func(n uint32, s *slot)) {
 func slotInvariants(q *Queue) error {
 	var counts [numStates]int64
 	var charged, live int64
-	timers := 0
+	timers, longTimers := 0, 0
 	var err error
 	fail := func(format string, args ...any) {
 		if err == nil {
@@ -115,21 +116,23 @@ func slotInvariants(q *Queue) error {
 		if s.seq >= q.nextSeq || (s.state == uncommitted) != (s.seq > q.published) {
 			fail("sequence %d is %v: published %d, next %d", s.seq, s.state, q.published, q.nextSeq)
 		}
-		if s.timer != 0 {
+		switch s.flags & flagsBoth {
+		case flagsBoth:
+			longTimers++
+		case flagDue, flagExpires:
 			timers++
 		}
-		t := timer{}
-		if s.timer != 0 {
-			t = *q.timers.at(s.timer)
+		if times := s.flags & flagsBoth; (times != 0) != (s.timer != 0) || (times&flagExpires != 0) != (q.expiresOf(s) != 0) {
+			fail("%v %d has timer %d, flags %x, and expires at %d", s.state, s.seq, s.timer, times, q.expiresOf(s))
 		}
 		switch s.state {
 		case Ready:
-			if t.due != 0 || (s.timer != 0) != (t.expires != 0) {
-				fail("ready %d has timer %d: %+v", s.seq, s.timer, t)
+			if s.flags&flagDue != 0 {
+				fail("ready %d is due at %d", s.seq, q.dueOf(s))
 			}
 		case Delayed, Leased, Buried:
-			if s.timer == 0 {
-				fail("%v %d has no timer", s.state, s.seq)
+			if s.flags&flagDue == 0 {
+				fail("%v %d is never due", s.state, s.seq)
 			}
 		}
 		if s.state != Ready && s.flags&flagInTree != 0 {
@@ -149,10 +152,10 @@ func slotInvariants(q *Queue) error {
 	if live != q.liveBytes {
 		return fmt.Errorf("%d live bytes, counter %d", live, q.liveBytes)
 	}
-	if timers != q.timers.live {
-		return fmt.Errorf("%d messages have timers, %d exist", timers, q.timers.live)
+	if timers != q.timers.live || longTimers != q.longTimers.live {
+		return fmt.Errorf("%d and %d messages have timers and long ones, %d and %d exist", timers, longTimers, q.timers.live, q.longTimers.live)
 	}
-	return arenaInvariants("timers", &q.timers)
+	return cmp.Or(arenaInvariants("timers", &q.timers), arenaInvariants("long timers", &q.longTimers))
 }
 
 // treeSlots returns the members of a treap in order, or what is wrong with its shape.
@@ -326,7 +329,7 @@ func wheelInvariants(q *Queue) error {
 	}{
 		{"leases", &q.leases, q.leaseDeadline, func(s *slot) bool { return s.state == Leased }},
 		{"delays", &q.delays, q.delayDeadline, func(s *slot) bool { return s.state == Delayed }},
-		{"ttls", &q.ttls, q.ttlDeadline, func(s *slot) bool { return s.state == Ready && s.timer != 0 }},
+		{"ttls", &q.ttls, q.ttlDeadline, func(s *slot) bool { return s.state == Ready && s.flags&flagExpires != 0 }},
 	} {
 		in := map[uint32]bool{}
 		for level := range w.wheel.heads {
@@ -371,7 +374,7 @@ func buriedInvariants(q *Queue) error {
 		if s.state != Buried {
 			return fmt.Errorf("%v %d stands among the buried", s.state, s.seq)
 		}
-		if number := uint32(q.timerOf(n).due); number != 0 {
+		if number := uint32(q.dueOf(s)); number != 0 {
 			refs[number]++
 		}
 	}

@@ -61,10 +61,7 @@ func (q *Queue) describe(n uint32) keptMessage {
 		storedMessage: storedMessage{typ: q.kinds[c.kind].typ, priority: c.priority, charge: s.ref.charge(), hasExtras: s.flags&flagExtras != 0},
 		seq:           s.seq, sentAt: s.sentAt, delivery: s.delivery, attempts: s.attempts, state: s.state, damaged: s.flags&flagDamaged != 0,
 	}
-	if s.timer != 0 {
-		t := q.timers.at(s.timer)
-		k.expires, k.due = t.expires, t.due
-	}
+	k.expires, k.due = q.expiresOf(s), q.dueOf(s)
 	switch s.state {
 	case uncommitted: // what is replayed was committed
 		switch k.state = Ready; {
@@ -96,7 +93,7 @@ func (q *Queue) recall(k *keptMessage) {
 		s.flags |= flagDamaged
 	}
 	if k.expires != 0 {
-		q.needTimer(s).expires = k.expires
+		q.setExpires(s, k.expires)
 	}
 	switch k.state {
 	case Ready:

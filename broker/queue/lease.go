@@ -145,10 +145,8 @@ func (q *Queue) fill(d *Delivery, s *slot, payload []byte, bodies *bodyBuffer, m
 	c := q.classes.at(s.class)
 	d.Type, d.Priority = q.kinds[c.kind].typ, c.priority
 	d.Sequence, d.SentAt, d.Attempts = s.seq, s.sentAt, int(s.attempts)
-	if s.timer != 0 {
-		if expires := q.timers.at(s.timer).expires; expires != 0 {
-			d.TTL = time.Duration(expires - s.sentAt)
-		}
+	if expires := q.expiresOf(s); expires != 0 {
+		d.TTL = time.Duration(expires - s.sentAt)
 	}
 	if s.flags&flagExtras != 0 {
 		payload = decodeExtras(bodies.copy(payload, more), &d.Message)

@@ -155,7 +155,7 @@ func (q *Queue) Finish() error {
 		switch s.state {
 		case Ready:
 			q.pushReady(n)
-			if s.timer != 0 {
+			if s.flags&flagExpires != 0 {
 				q.wheelInsert(&q.ttls, n, q.ttlDeadline(n))
 			}
 		case Delayed:
@@ -188,7 +188,8 @@ func (q *Queue) finishIDs(l *loading) {
 // empty drops all messages, ids and producers of a queue that stands in no list yet.
 func (q *Queue) empty() {
 	fresh := New(q.id, q.name, q.epoch, q.secret, q.settings)
-	q.slots, q.timers, q.classes, q.reasons = fresh.slots, fresh.timers, fresh.classes, fresh.reasons
+	q.slots, q.classes, q.reasons = fresh.slots, fresh.classes, fresh.reasons
+	q.timers, q.longTimers = fresh.timers, fresh.longTimers
 	q.lastClass, q.vacantKinds, q.idleKinds, q.kindOf = 0, nil, 0, fresh.kindOf
 	q.ranks, q.lowest, q.victims = tournament{}, tournament{}, tournament{}
 	q.startTournaments()

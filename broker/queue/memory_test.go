@@ -138,29 +138,60 @@ func TestSurvivorsPinLittleMemory(t *testing.T) {
 	runtime.KeepAlive(q)
 }
 
-// BenchmarkOverhead reports the bytes that a message takes beside its body of 96 bytes.
+// BenchmarkOverhead reports the bytes that a million messages take, each, beside a body of 96 bytes, and that a remembered
+// dedup id takes whose message is gone.
 func BenchmarkOverhead(b *testing.B) {
-	const body = 96
-	for name, m := range map[string]Message{
-		"plain":   {Type: 1, Body: make([]byte, body)},
-		"delayed": {Type: 1, Body: make([]byte, body), Delay: time.Hour},
-		"dedup":   {Type: 1, Body: make([]byte, body), DedupID: "0123456789abcdef"},
+	const (
+		n    = 1_000_000
+		body = 96
+	)
+	for _, c := range []struct {
+		name  string
+		m     Message
+		lease bool
+	}{
+		{name: "plain"},
+		{name: "delay", m: Message{Delay: time.Hour}},
+		{name: "ttl", m: Message{TTL: time.Hour}},
+		{name: "delay-and-ttl", m: Message{Delay: time.Hour, TTL: time.Hour}},
+		{name: "leased", lease: true},
+		{name: "dedup-id", m: Message{DedupID: "%016x"}},
 	} {
-		b.Run(name, func(b *testing.B) {
-			const n = 500_000
+		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				before := heap()
-				q := newQueue(func(s *Settings) { s.MaxMessages, s.MaxBytes = 1<<30, 1<<40 })
+				q := newQueue(func(s *Settings) { s.MaxMessages, s.MaxBytes, s.MaxDedupIDs = 1<<30, 1<<40, n })
+				m := c.m
+				m.Type, m.Body = 1, make([]byte, body)
+				take := func(l LeaseRequest) {
+					l.Max, l.MaxBytes = 1000, 1<<30
+					for q.ReadyLen() > 0 {
+						if _, err := q.Lease(at(0), l, nil); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
 				for i := range n {
-					if m.DedupID != "" {
-						m.DedupID = fmt.Sprintf("%016x", i)
+					if c.m.DedupID != "" {
+						m.DedupID = fmt.Sprintf(c.m.DedupID, i)
 					}
 					if _, err := q.Send(at(0), Batch{Messages: []Message{m}}); err != nil {
 						b.Fatal(err)
 					}
+					q.Publish(q.Last())
+					if c.m.DedupID != "" && i%1000 == 0 {
+						take(LeaseRequest{Consume: true})
+					}
 				}
-				q.Publish(q.Last())
-				b.ReportMetric(float64(heap()-before)/n-body, "bytes/message")
+				if c.lease {
+					take(LeaseRequest{})
+				}
+				left := n * body
+				if c.m.DedupID != "" {
+					take(LeaseRequest{Consume: true})
+					left = 0
+				}
+				b.ReportMetric((float64(heap()-before)-float64(left))/n, "bytes/message")
 				runtime.KeepAlive(q)
 			}
 		})

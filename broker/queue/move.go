@@ -101,10 +101,8 @@ func (q *Queue) movable(now Instant, s *slot, f *Filter) verdict {
 	if !f.touches(s.state) || s.flags&flagDamaged != 0 {
 		return unmeant
 	}
-	if s.timer != 0 {
-		if expires := q.timers.at(s.timer).expires; expires != 0 && expires <= now.Wall {
-			return unmeant
-		}
+	if expires := q.expiresOf(s); expires != 0 && expires <= now.Wall {
+		return unmeant
 	}
 	return q.matches(s, f)
 }
@@ -119,13 +117,9 @@ func (q *Queue) handOver(s *slot, payload []byte, home bool) (Message, Past) {
 	if home {
 		m.Headers = withoutDeadHeaders(m.Headers, 0)
 	}
-	past := Past{SentAt: s.sentAt}
-	if s.timer != 0 {
-		t := q.timers.at(s.timer)
-		past.Expires = t.expires
-		if s.state == Delayed {
-			past.Due = t.due
-		}
+	past := Past{SentAt: s.sentAt, Expires: q.expiresOf(s)}
+	if s.state == Delayed {
+		past.Due = q.dueOf(s)
 	}
 	return m, past
 }

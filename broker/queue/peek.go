@@ -253,7 +253,7 @@ func (p *Peeker) findNearest(q *Queue, w *wheel) bool {
 		room = max(room, peekNearest)
 	}
 	consider := func(n uint32, s *slot) {
-		k := deadlineKey{q.timers.at(s.timer).due, s.seq}
+		k := deadlineKey{q.dueOf(s), s.seq}
 		if k.compare(p.after) <= 0 || p.wants(q, s, &cheap) != meant || len(p.nearest) == room && k.compare(p.nearest[room-1]) > 0 {
 			return
 		}
@@ -291,7 +291,7 @@ func (p *Peeker) wants(q *Queue, s *slot, f *Filter) verdict {
 	case Delayed, Leased:
 		entered = s.right
 	case Buried:
-		entered = q.timers.at(s.timer).next
+		entered = q.timerOfSlot(s).next
 	}
 	// Low bits alone are known, so only the records since the peek began count as later.
 	later := uint64(entered - uint32(p.number))
@@ -325,20 +325,18 @@ func (p *Peeker) show(q *Queue, s *slot, now Instant) bool {
 
 // describe adds what a message's state says.
 func (p *Peeker) describe(q *Queue, s *slot, m *Peeked, now Instant) {
-	if s.timer != 0 {
-		t := q.timers.at(s.timer)
-		m.Expires = t.expires
-		switch s.state {
-		case Delayed:
-			m.Due = t.due
-		case Leased:
-			if s.left != 0 {
-				m.LeaseEnds = now.Wall + t.due - now.Mono
-			}
-		case Buried:
-			if t.due != 0 {
-				m.BuryReason = q.reasons.all[t.due].text
-			}
+	m.Expires = q.expiresOf(s)
+	due := q.dueOf(s)
+	switch s.state {
+	case Delayed:
+		m.Due = due
+	case Leased:
+		if s.left != 0 {
+			m.LeaseEnds = now.Wall + due - now.Mono
+		}
+	case Buried:
+		if due != 0 {
+			m.BuryReason = q.reasons.all[due].text
 		}
 	}
 	if s.flags&flagDamaged != 0 {

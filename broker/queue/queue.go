@@ -52,11 +52,12 @@ type Queue struct {
 	nextSeq   uint64
 	published uint64 // sequences up to this one are visible
 
-	slots     index
-	timers    arena[timer]
-	payloads  slabs
-	fetch     fetcher
-	liveBytes int64 // see LiveBytes
+	slots      index
+	timers     arena[timer]
+	longTimers arena[longTimer]
+	payloads   slabs
+	fetch      fetcher
+	liveBytes  int64 // see LiveBytes
 
 	// Ready messages by type and priority.
 	classes     arena[class]

@@ -36,7 +36,7 @@ func (q *Queue) applyStart(r *Record) {
 	var leases []held
 	q.slots.each(func(n uint32, s *slot) {
 		if s.state == Leased {
-			leases = append(leases, held{n, s.seq, s.left, q.timerOf(n).due})
+			leases = append(leases, held{n, s.seq, s.left, q.dueOf(s)})
 		}
 	})
 	slices.SortFunc(leases, func(a, b held) int { return cmp.Compare(a.seq, b.seq) })

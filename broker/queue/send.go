@@ -242,9 +242,11 @@ func (q *Queue) applySend(r *Record) {
 		for range m.copies() {
 			n, s := q.create(seq, m, r.spill)
 			s.sentAt = r.At.Wall
-			if m.due != 0 || m.expires != 0 {
-				t := q.needTimer(s)
-				t.due, t.expires = m.due, m.expires
+			if m.due != 0 {
+				q.setDue(s, m.due)
+			}
+			if m.expires != 0 {
+				q.setExpires(s, m.expires)
 			}
 			if m.past != nil {
 				q.remember(s, m.past)
@@ -308,10 +310,7 @@ func (q *Queue) Publish(last uint64) {
 		if s.state != uncommitted {
 			continue
 		}
-		due := int64(0)
-		if s.timer != 0 {
-			due = q.timers.at(s.timer).due
-		}
+		due := q.dueOf(s)
 		buried, why := s.flags&flagBury != 0, ""
 		if buried {
 			why = q.forgetBury(s)

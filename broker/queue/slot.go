@@ -15,7 +15,7 @@ type slot struct {
 	left, right uint32
 
 	class    uint32 // type and priority
-	timer    uint32 // 0: none
+	timer    uint32 // by flagDue and flagExpires a timer, a long one or none
 	delivery uint32 // counts the leases
 	attempts uint16
 	state    State
@@ -28,15 +28,6 @@ const (
 	flagTooBig                    // passed over by a kernel door, and counted
 	flagDamaged                   // the payload can not be read
 	flagBury                      // Uncommitted: it will be buried
+	flagDue                       // the timer says when it is due
+	flagExpires                   // the timer says when its TTL ends
 )
-
-// timer is what a message with a deadline has besides. It is a member of at most one wheel: leased
-// messages of leases, delayed ones of delays, ready ones with a TTL of ttls. Buried ones have one too.
-type timer struct {
-	expires int64 // wall time, ns, at which the TTL ends; 0: never
-	// Delayed: wall time, ns, of becoming ready. Leased: monotonic time, ns, at which the lease ends.
-	// Buried: number of the reason.
-	due int64
-	// Slots, in the wheel's bucket. Buried: next is the record that made it so.
-	next, prev uint32
-}

@@ -10,7 +10,7 @@ func (q *Queue) leave(n uint32) {
 		q.stats.Uncommitted--
 	case Ready:
 		q.pullReady(n)
-		if s.timer != 0 {
+		if s.flags&flagExpires != 0 {
 			q.wheelRemove(&q.ttls, n, q.ttlDeadline(n))
 		}
 	case Delayed:
@@ -23,43 +23,20 @@ func (q *Queue) leave(n uint32) {
 	case Buried:
 		q.stats.Buried--
 		q.pullBuried(n)
-		t := q.timerOf(n)
-		t.next = 0
-		q.reasons.release(uint32(t.due))
+		q.timerOf(n).next = 0
+		q.reasons.release(uint32(q.dueOf(s)))
 	}
-	if s.timer != 0 {
-		q.timerOf(n).due = 0
-	}
+	q.clearDue(s)
 }
 
-func (q *Queue) ttlDeadline(n uint32) int64   { return q.timerOf(n).expires }
-func (q *Queue) leaseDeadline(n uint32) int64 { return q.timerOf(n).due }
+func (q *Queue) ttlDeadline(n uint32) int64   { return q.expiresOf(q.slots.at(n)) }
+func (q *Queue) leaseDeadline(n uint32) int64 { return q.dueOf(q.slots.at(n)) }
 func (q *Queue) delayDeadline(n uint32) int64 {
-	t := q.timerOf(n)
-	if t.expires != 0 {
-		return min(t.due, t.expires)
+	s := q.slots.at(n)
+	if s.flags&flagExpires != 0 {
+		return min(q.dueOf(s), q.expiresOf(s))
 	}
-	return t.due
-}
-
-// needTimer returns the message's timer, made if it has none.
-func (q *Queue) needTimer(s *slot) *timer {
-	if s.timer == 0 {
-		number, t := q.timers.alloc()
-		s.timer = number
-		return t
-	}
-	return q.timers.at(s.timer)
-}
-
-// dropTimer gives up a timer that says nothing.
-func (q *Queue) dropTimer(s *slot) {
-	if s.timer != 0 {
-		if t := q.timers.at(s.timer); t.expires == 0 && t.due == 0 {
-			q.timers.release(s.timer)
-			s.timer = 0
-		}
-	}
+	return q.dueOf(s)
 }
 
 // The enter functions make a message, which left its former state, a member of all that the new one asks for.
@@ -67,9 +44,8 @@ func (q *Queue) dropTimer(s *slot) {
 func (q *Queue) enterReady(n uint32) {
 	s := q.slots.at(n)
 	s.state = Ready
-	q.dropTimer(s)
 	q.pushReady(n)
-	if s.timer != 0 {
+	if s.flags&flagExpires != 0 {
 		q.wheelInsert(&q.ttls, n, q.ttlDeadline(n))
 	}
 }
@@ -78,7 +54,7 @@ func (q *Queue) enterDelayed(n uint32, due int64) {
 	s := q.slots.at(n)
 	s.state = Delayed
 	s.right = q.entering
-	q.needTimer(s).due = due
+	q.setDue(s, due)
 	q.stats.Delayed++
 	q.wheelInsert(&q.delays, n, q.delayDeadline(n))
 }
@@ -89,7 +65,7 @@ func (q *Queue) enterLeased(n uint32, millis uint32, due int64) {
 	s.state = Leased
 	s.left, s.right = millis, q.entering
 	q.stats.Leased++
-	q.needTimer(s).due = due
+	q.setDue(s, due)
 	q.wheelInsert(&q.leases, n, due)
 }
 
@@ -107,11 +83,12 @@ const never = 1 << 62
 func (q *Queue) enterBuried(n uint32, why string) {
 	s := q.slots.at(n)
 	s.state = Buried
-	t := q.needTimer(s)
-	t.next = q.entering
+	var number uint32
 	if why != "" {
-		t.due = int64(q.reasons.hold(why))
+		number = q.reasons.hold(why)
 	}
+	q.setDue(s, int64(number))
+	q.timerOf(n).next = q.entering
 	q.stats.Buried++
 	q.pushBuried(n)
 }
@@ -139,9 +116,7 @@ func (q *Queue) remove(n uint32) {
 	} else {
 		q.payloads.free(s.ref, q.payloadMoved)
 	}
-	if s.timer != 0 {
-		q.timers.release(s.timer)
-	}
+	q.dropTimer(s)
 	q.unhold(s.class)
 	q.slots.remove(n)
 }

@@ -44,7 +44,7 @@ func (q *Queue) wheelInsert(w *wheel, n uint32, deadline int64) {
 	}
 	level, place := w.bucket(tickOf(deadline))
 	head := &w.heads[level][place]
-	t := q.timers.at(q.slots.at(n).timer)
+	t := q.timerOf(n)
 	t.prev, t.next = 0, *head
 	if *head != 0 {
 		q.timerOf(*head).prev = n
@@ -149,5 +149,3 @@ func (q *Queue) wheelEach(w *wheel, visit func(n uint32)) {
 		}
 	}
 }
-
-func (q *Queue) timerOf(n uint32) *timer { return q.timers.at(q.slots.at(n).timer) }
