@@ -62,6 +62,7 @@ type app struct {
 	tls      client.TLS
 	timeout  time.Duration
 	client   *client.Client
+	schemas  map[string]*queueSchema // by queue, of those whose messages are shown
 }
 
 // run runs one command line and returns the exit code.
@@ -123,6 +124,7 @@ as monitoring systems expect it.`,
 		newSend(a), newRecv(a), newPeek(a), newTap(a), newRequest(a), newWork(a),
 		newSettle(a, client.OutcomeAck), newSettle(a, client.OutcomeNack), newSettle(a, client.OutcomeTouch),
 		newSettle(a, client.OutcomeRelease), newSettle(a, client.OutcomeBury))
+	addGroup(root, "schemas", "Schemas:", newSchema(a))
 	addGroup(root, "rings", "Rings:", newRing(a))
 	addGroup(root, "about", "The daemon, and ipcctl itself:",
 		newInfo(a), newClients(a), newQuota(a), newCheck(a), newMetrics(a), newReload(a), newBackup(a), newVersion(a), newCompletion(a))

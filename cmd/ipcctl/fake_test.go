@@ -66,6 +66,7 @@ type fake struct {
 type fakeQueue struct {
 	info     *ipcdv1.Queue
 	messages []*ipcdv1.PeekedMessage
+	schema   *ipcdv1.Schema
 }
 
 // startFake serves a fake on a unix socket of its own.
@@ -83,6 +84,7 @@ func startFake(t *testing.T) *fake {
 	ipcdv1.RegisterMessageServiceServer(s, f)
 	ipcdv1.RegisterRingServiceServer(s, f)
 	ipcdv1.RegisterSystemServiceServer(s, f)
+	ipcdv1.RegisterSchemaServiceServer(s, fakeSchemas{f: f})
 	grpc_health_v1.RegisterHealthServer(s, f.health)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"time"
 	"unicode/utf8"
 
@@ -23,6 +24,7 @@ type shown struct {
 	buryReason    string
 	receipt       string
 	truncatedFrom int
+	decoded       decoded
 }
 
 func showDelivery(d *client.Delivery, names map[int64]string) shown {
@@ -41,16 +43,19 @@ func showPeeked(p *client.Peeked, names map[int64]string) shown {
 }
 
 // messageView is a message as json and jsonl show it: the names of the protobuf schema in snake case.
-// Either body or body_base64 is there, always. Fields may be added; what is there stays.
+// Either body or body_base64 is there, always, but where json tells all of it. Fields may be added; what is there stays.
 type messageView struct {
 	Queue           string            `json:"queue"`
 	Sequence        uint64            `json:"sequence"`
 	State           string            `json:"state,omitempty"`
 	Type            int64             `json:"type"`
 	TypeName        string            `json:"type_name,omitempty"`
+	MessageType     string            `json:"message_type,omitempty"` // that the queue's schema has for the type
 	Priority        uint16            `json:"priority"`
-	Body            *string           `json:"body,omitempty"`        // where it is UTF-8
-	BodyBase64      *string           `json:"body_base64,omitempty"` // where it is not
+	Body            *string           `json:"body,omitempty"`         // where it is UTF-8
+	BodyBase64      *string           `json:"body_base64,omitempty"`  // where it is not
+	JSON            json.RawMessage   `json:"json,omitempty"`         // the body, decoded
+	SchemaError     string            `json:"schema_error,omitempty"` // why it could not be, or what json does not tell
 	TruncatedFrom   int               `json:"truncated_from,omitempty"`
 	Headers         map[string]string `json:"headers"`
 	HeadersBase64   map[string]string `json:"headers_base64,omitempty"` // those whose value is no UTF-8
@@ -79,10 +84,16 @@ func viewMessage(m *shown) messageView {
 		DueTime: timeOrNone(m.due), LeaseExpireTime: timeOrNone(m.leaseExpires), ExpireTime: timeOrNone(m.expires),
 		BuryReason: m.buryReason, Receipt: m.receipt,
 	}
+	v.MessageType, v.JSON = m.decoded.message, m.decoded.text
+	if err := m.decoded.err; err != nil {
+		v.SchemaError = err.Error()
+	}
 	text, isText := textOrBase64(m.Body)
-	if isText {
+	switch {
+	case v.JSON != nil && v.SchemaError == "":
+	case isText:
 		v.Body = &text
-	} else {
+	default:
 		v.BodyBase64 = &text
 	}
 	for name, value := range m.Headers {

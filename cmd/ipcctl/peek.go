@@ -157,5 +157,10 @@ func (a *app) typeNames(ctx context.Context, c *client.Client, name string, form
 	if err != nil {
 		return nil, err
 	}
+	if info.SchemaVersion > 0 {
+		if err := a.loadSchema(ctx, c, name); err != nil {
+			return nil, err
+		}
+	}
 	return typeNamesByNumber(info.Settings.TypeNames), nil
 }

@@ -66,7 +66,12 @@ func (a *app) newPrinter(f *messageFormat) *printer {
 }
 
 func (p *printer) print(m shown) error {
-	return p.write(m.Body, max(len(m.Body), m.truncatedFrom), func() any { return viewMessage(&m) }, func() { p.writeHead(&m) })
+	body, whole := m.Body, max(len(m.Body), m.truncatedFrom)
+	if p.a.decode(&m); m.decoded.text != nil && p.format.output == "text" {
+		body = escapeJSON(m.decoded.text)
+		whole = len(body)
+	}
+	return p.write(body, whole, func() any { return viewMessage(&m) }, func() { p.writeHead(&m) })
 }
 
 // write writes one message: its body, of whole bytes in all, its view for json, or what stands before the
@@ -142,6 +147,9 @@ func (p *printer) writeHead(m *shown) {
 	} else {
 		parts = append(parts, fmt.Sprintf("type %d", m.Type))
 	}
+	if m.decoded.message != "" {
+		parts = append(parts, escapeLine(m.decoded.message))
+	}
 	if m.Priority > 0 {
 		parts = append(parts, fmt.Sprintf("priority %d", m.Priority))
 	}
@@ -162,6 +170,9 @@ func (p *printer) writeHead(m *shown) {
 	p.buffer.WriteString(p.a.bold(strings.Join(parts, "  ")) + "\n")
 	p.detail("receipt", m.receipt)
 	p.detail("buried because", m.buryReason)
+	if m.decoded.err != nil {
+		p.detail("schema", m.decoded.err.Error())
+	}
 	p.detail("content type", m.ContentType)
 	p.detail("correlation id", m.CorrelationID)
 	p.detail("reply to", m.ReplyTo)

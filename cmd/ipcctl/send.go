@@ -19,6 +19,7 @@ type sendOptions struct {
 	typ     string
 	headers []header
 	lines   bool
+	json    bool
 	output  string
 }
 
@@ -35,6 +36,7 @@ how many messages were sent. --timeout also bounds how long a full queue that bl
 		Example: `  ipcctl send /jobs 'hello'
   ipcctl send /jobs --type created --priority 3 --header trace=abc '{"id":1}'
   ipcctl send /jobs --delay 5s --ttl 1h --dedup-id order-1 'pay'
+  ipcctl send /orders --type created --json '{"id":"17","state":"OPEN"}'
   ipcctl send /images --content-type image/png - < cat.png
   journalctl -f | ipcctl send /log --lines`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -74,6 +76,7 @@ how many messages were sent. --timeout also bounds how long a full queue that bl
 	addText(f, &m.CorrelationID, "correlation-id", "", "ID", "an ID for the programs' own use")
 	addText(f, &m.ReplyTo, "reply-to", "", "QUEUE", "the QUEUE in which an answer is expected")
 	addText(f, &m.ContentType, "content-type", "", "TYPE", "the media TYPE of the body")
+	f.BoolVar(&o.json, "json", false, "the payload, or each line, is JSON: encode it as the queue's schema says")
 	f.BoolVar(&o.lines, "lines", false, "send each line of stdin as a message")
 	addOutput(cmd, &o.output, "text", "json", "jsonl")
 	return cmd
@@ -98,11 +101,22 @@ func (a *app) send(ctx context.Context, cmd *cobra.Command, args []string, o *se
 			return err
 		}
 	}
+	var encode func([]byte) ([]byte, error)
+	if o.json {
+		if encode, err = a.encoder(ctx, c, name, &message.Type); err != nil {
+			return err
+		}
+	}
 	if o.lines {
-		return a.sendLines(ctx, c, name, message, o.output)
+		return a.sendLines(ctx, c, name, message, encode, o.output)
 	}
 	if message.Body, err = a.payload(ctx, args[1]); err != nil {
 		return err
+	}
+	if o.json {
+		if message.Body, err = encode(message.Body); err != nil {
+			return err
+		}
 	}
 	sent, err := c.Queue(name).Send(ctx, message)
 	if err != nil {

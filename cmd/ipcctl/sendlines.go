@@ -86,14 +86,14 @@ type pendingLine struct {
 }
 
 // sendLines sends each line of stdin as a message like the given one, through a pipeline. It stops at
-// the first failure, and says how many were sent in any case.
-func (a *app) sendLines(ctx context.Context, c *client.Client, name string, like client.Message, output string) error {
+// the first failure, and says how many were sent in any case. encode, if not nil, makes bodies of lines.
+func (a *app) sendLines(ctx context.Context, c *client.Client, name string, like client.Message, encode func([]byte) ([]byte, error), output string) error {
 	most := limits.MessageSizeMax
 	info, err := c.GetQueue(ctx, name)
 	switch {
-	case err == nil:
+	case err == nil && encode == nil:
 		most = value(info.Settings.MaxMessageSize)
-	case !errors.Is(err, client.ErrAccessDenied): // who may only send may not look
+	case err != nil && !errors.Is(err, client.ErrAccessDenied): // who may only send may not look
 		return err
 	}
 
@@ -119,7 +119,7 @@ func (a *app) sendLines(ctx context.Context, c *client.Client, name string, like
 		answers.collect(pending, stopReading)
 	}()
 
-	readErr := sendEach(reading, sender, like, lines, pending)
+	readErr := sendEach(reading, sender, like, encode, lines, pending)
 	close(pending)
 	if ctx.Err() != nil {
 		defer time.AfterFunc(sendGrace, endSender).Stop()
@@ -131,7 +131,7 @@ func (a *app) sendLines(ctx context.Context, c *client.Client, name string, like
 }
 
 // sendEach hands lines to the sender until there are no more, one cannot be sent, or ctx ends.
-func sendEach(ctx context.Context, sender *client.Sender, like client.Message, lines <-chan line, pending chan<- pendingLine) error {
+func sendEach(ctx context.Context, sender *client.Sender, like client.Message, encode func([]byte) ([]byte, error), lines <-chan line, pending chan<- pendingLine) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -145,6 +145,13 @@ func sendEach(ctx context.Context, sender *client.Sender, like client.Message, l
 			}
 			message := like
 			message.Body = l.body
+			if encode != nil {
+				body, err := encode(l.body)
+				if err != nil {
+					return fmt.Errorf("line %d: %w", l.number, err)
+				}
+				message.Body = body
+			}
 			p, err := sender.Send(ctx, message)
 			if err != nil {
 				if ctx.Err() != nil {
