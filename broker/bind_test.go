@@ -159,7 +159,7 @@ func TestFullTargetRefusesTheSendOrGoesWithout(t *testing.T) {
 		w.holds("/other", "a", "b", "is too large", "c", "d", "e")
 		w.holds("/small", "a", "b", "c") // full to the message
 		s := w.bindStatus("/src", "/small")
-		if s.Skipped != 3 || s.Copied != 3 || !strings.Contains(s.Problem, "of 3 messages") {
+		if s.Skipped != 3 || s.Copied != 3 || !strings.Contains(s.Problem, "room for 1 of 3 copies") {
 			t.Errorf("%+v", s)
 		}
 		w.must(w.settle(w.receiveOne("/small"), Verdict{}))

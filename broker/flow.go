@@ -381,6 +381,9 @@ func (f *flow) fit(now queue.Instant, p *part, all []int) {
 				p.s.charged = charged
 				return err != nil
 			})
+			if reason.Of(why) == reason.QueueFull { // what it says is about all of them together
+				why = reason.New(reason.QueueFull, "there was room for %d of %d copies: receive from it, or raise its limits", n, len(all)).On(p.s.name)
+			}
 			for _, g := range all[n:] {
 				f.skip(p, g, why)
 			}
