@@ -167,13 +167,17 @@ func (b *Broker) checkBindPaths(name string, s *queue.Settings) error {
 
 // unbindAll ends all binds to a queue that is about to be deleted. The broker's admin lock is held.
 func (b *Broker) unbindAll(name string) {
-	for _, s := range b.all() {
-		old := s.settings.Load()
-		if !slices.ContainsFunc(old.Binds, func(x queue.Bind) bool { return x.To == name }) {
-			continue
+	var sources []*served
+	b.mu.RLock()
+	for _, s := range b.byName { // temporary queues end often, and few have any
+		if slices.ContainsFunc(s.settings.Load().Binds, func(x queue.Bind) bool { return x.To == name }) {
+			sources = append(sources, s)
 		}
-		settings := *old
-		settings.Binds = without(old.Binds, name)
+	}
+	b.mu.RUnlock()
+	for _, s := range sources {
+		settings := *s.settings.Load()
+		settings.Binds = without(settings.Binds, name)
 		s.mu.Lock()
 		now := b.now()
 		s.configureLocked(now, &settings)

@@ -87,6 +87,7 @@ func (b *Broker) adopt(l *loader) error {
 	}
 	b.lastID.Store(l.lastID)
 	now := b.now()
+	unbindTemporary(now, queues)
 	for _, q := range queues {
 		b.quotas.Add(identity.User(q.Settings().OwnerUID), quota.Queues, 1)
 		s := newServed(b, q, q.Name(), q.ID())

@@ -93,7 +93,7 @@ func newServed(b *Broker, q *queue.Queue, name string, id uint64) *served {
 	v.announced = q.Last()
 	if b.journal != nil {
 		q.Emit = func(r *queue.Record) {
-			if !v.deleted && (v.durable || v.recording) { // of a deleted queue nothing must outlive that it was
+			if !v.deleted && !v.temporary && (v.durable || v.recording) { // of a deleted queue nothing must outlive that it was
 				v.frameLocked().add(v, r)
 			}
 		}

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -95,6 +96,20 @@ func (b *Broker) closeTemporary(s *served) {
 	daemon := identity.Identity{Kind: identity.Unix} // whom no mode keeps from it
 	if _, messages, err := b.deleteQueue(daemon, s.name); err == nil {
 		b.log.Debug("temporary queue ended", zap.String("queue", s.name), zap.Int64("messages", messages))
+	}
+}
+
+// unbindTemporary ends the binds of queues that come back to temporary queues, which do not.
+func unbindTemporary(now queue.Instant, queues []*queue.Queue) {
+	for _, q := range queues {
+		s := *q.Settings()
+		s.Binds = slices.DeleteFunc(slices.Clone(s.Binds), func(bind queue.Bind) bool {
+			// An older daemon knew no temporary queues, and gave their names to any.
+			return temporaryName(bind.To) && !slices.ContainsFunc(queues, func(to *queue.Queue) bool { return to.Name() == bind.To })
+		})
+		if len(s.Binds) < len(q.Settings().Binds) {
+			q.Configure(now, s)
+		}
 	}
 }
 

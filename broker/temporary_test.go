@@ -234,4 +234,40 @@ func TestCompactionPassesTemporaryQueuesBy(t *testing.T) {
 	})
 }
 
+func TestBindsToTemporaryQueuesEndWithThem(t *testing.T) {
+	onDisk(t, func(d *disk) {
+		w := d.start()
+		w.create("/events", func(s *queue.Settings) { s.Durability = queue.Memory })
+		w.create("/rest", func(s *queue.Settings) { s.Durability = queue.Memory })
+		w.must(second(w.Bind(w.ctx, alice, "/events", queue.Bind{To: "/rest"})))
+		binds := func(want int) {
+			t.Helper()
+			info, err := w.GetQueue(w.ctx, alice, "/events")
+			w.must(err)
+			if got := len(info.Settings.Binds); got != want {
+				t.Fatalf("%d binds, want %d: %v", got, want, info.Settings.Binds)
+			}
+		}
+		name, end := w.temporary()
+		w.must(second(w.Bind(w.ctx, alice, "/events", queue.Bind{To: name})))
+		w.send("/events", "1")
+		w.counts(name, 1, 0, 0, 0)
+		end()
+		binds(1)
+		w.send("/events", "2")
+
+		name, _ = w.temporary()
+		w.must(second(w.Bind(w.ctx, alice, "/events", queue.Bind{To: name})))
+		binds(2)
+		for range 2 { // what is ended is ended for good
+			d.powerCut(w)
+			w = d.start()
+			binds(1)
+			w.send("/events", "3")
+			w.counts("/rest", 1, 0, 0, 0)
+		}
+		w.Close()
+	})
+}
+
 func second[T any](_ T, err error) error { return err }
