@@ -64,16 +64,19 @@ func TestTenLinesAreTrue(t *testing.T) {
 	for i, asks := range speakers {
 		answers := speakers[(i+1)%len(speakers)]
 		t.Run(asks.language+" asks "+answers.language, func(t *testing.T) {
-			answered := make(chan string, 1)
+			answered := make(chan error, 1)
 			go func() {
 				output, err := d.command(answers.answer).CombinedOutput()
-				answered <- fmt.Sprintf("%s%v", output, err)
+				if err != nil {
+					err = fmt.Errorf("%w\n%s", err, output)
+				}
+				answered <- err
 			}()
 			if got := d.must(t, d.command(asks.ask)); got != tenLinesSays {
 				t.Errorf("it prints %q, not %q", got, tenLinesSays)
 			}
-			if said := <-answered; said != "<nil>" {
-				t.Errorf("who answers ended with %s", said)
+			if err := <-answered; err != nil {
+				t.Errorf("who answers ended with %v", err)
 			}
 			if left := d.must(t, d.shell("ipcctl recv /jobs -n 10 --ack -o raw")); left != "a.png\n" {
 				t.Errorf("of the jobs %q are left, not the one that nobody took", left)

@@ -84,7 +84,9 @@ class _Waiter:
         try:
             answer = self.answers.get(timeout=deadline.left())
         except queue.Empty:
-            raise errors.TimedOut("no reply came in the time given; the request may have been handled, or may still be")
+            raise errors.TimedOut(
+                "no reply came in the time given; the request may have been handled, or may still be"
+            ) from None
         if answer is None:
             raise errors.ReplyLost(
                 "the queue for replies has ended, since the connection to the daemon broke or the client was closed: the "
