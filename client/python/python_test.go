@@ -79,7 +79,7 @@ func run(t *testing.T, environment []string, arguments ...string) string {
 
 func TestPythonTests(t *testing.T) {
 	needPython(t)
-	output := run(t, []string{"IPCD_BIN=" + programs(t)}, "-m", "unittest", "discover", "-t", ".", "-s", "tests")
+	output := run(t, []string{"IPCD_BIN=" + programs(t), "IPCD_CERTS=" + certificates(t)}, "-m", "unittest", "discover", "-t", ".", "-s", "tests")
 	ran := regexp.MustCompile(`Ran (\d+) tests`).FindStringSubmatch(output)
 	if ran == nil || len(ran[1]) < 2 {
 		t.Fatalf("hardly a test ran:\n%s", output)

@@ -36,6 +36,10 @@ class Daemon:
         self._arguments = arguments
         self._process = None
 
+    def use(self, *arguments):
+        """Adds arguments for the next start."""
+        self._arguments += arguments
+
     def start(self):
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("IPCD_", "XDG_"))}
         program = os.path.join(os.environ["IPCD_BIN"], "ipcd")
