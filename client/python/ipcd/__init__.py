@@ -60,6 +60,7 @@ from ._errors import (
 )
 from ._message import Delivery, Message, Peeked, Sent
 from ._queue import Queue
+from ._schema import Schema
 from ._selector import ANY, Selector, not_type, of_type, one_of, upto
 from ._settings import Bind, QueueInfo, QueueStats
 from ._tap import Tap
@@ -104,6 +105,7 @@ __all__ = [
     "RingDeleted",
     "RingExists",
     "RingNotFound",
+    "Schema",
     "SchemaIncompatible",
     "SchemaInvalid",
     "SchemaMismatch",

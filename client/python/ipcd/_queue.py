@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List,
 
 from . import _convert as convert
 from . import _errors as errors
+from . import _schema
 from ._convert import Deadline
 from ._exchange import once, unknown_stored
 from ._message import Delivery, Peeked, Sendable, Sent, filter_proto, message, messages, sent
@@ -13,7 +14,8 @@ from ._proto import message_pb2 as pb
 from ._proto import message_service_pb2 as ms
 from ._proto import queue_admin_service_pb2 as qa
 from ._receive import receive
-from ._selector import Types, selector
+from ._schema import Descriptors, Schema
+from ._selector import Type, Types, selector
 from ._settings import QueueInfo, mask, queue_info, settings_proto
 
 if TYPE_CHECKING:
@@ -258,6 +260,32 @@ class Queue:
         """Ends a bind."""
         request = qa.UnbindQueueRequest(source=self.name, destination=convert.queue_name(destination))
         self._admin("UnbindQueue", request)
+
+    def register_schema(
+        self,
+        descriptors: Descriptors,
+        types: Mapping[Type, str],
+        *,
+        validate: bool = False,
+        allow_incompatible: bool = False,
+        dry_run: bool = False,
+    ) -> Schema:
+        """Makes the next version of the queue's schema: what protobuf messages the bodies of types are.
+
+            queue.register_schema(orders_pb2.DESCRIPTOR, {"created": "acme.Order"}, validate=True)
+
+        descriptors is a serialized FileDescriptorSet, or the DESCRIPTOR of a module that protoc made. validate refuses
+        sends of these types whose bodies are not such messages, with SchemaMismatch. What an existing reader or writer could
+        trip over raises SchemaIncompatible, unless allowed. dry_run: check only."""
+        return _schema.register(self, descriptors, types, validate, allow_incompatible, dry_run)
+
+    def schema(self, version: int = 0) -> Schema:
+        """A version of the queue's schema; 0: the current one. Raises SchemaNotFound if there is none."""
+        return _schema.get(self, version)
+
+    def remove_schema(self) -> None:
+        """Removes all versions. Bodies are plain bytes again."""
+        _schema.remove(self)
 
     # For the rest of the package.
 
