@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/internal/reason"
 	"github.com/ipcd/ipcd/internal/vfs"
@@ -85,12 +87,14 @@ func writeGolden(t *testing.T, to string) {
 	}
 }
 
-// writeGolden2 writes what format 2 added: binds, and messages with a past.
+// writeGolden2 writes what format 2 added: binds, messages with a past, and schemas.
 func (w *world) writeGolden2() {
 	w.create("/copies")
 	w.create("/bound", func(s *queue.Settings) {
 		s.Binds = []queue.Bind{{To: "/copies", Selector: queue.Selector{Kind: queue.TypeIs, Type: 5}, Skip: true}}
 	})
+	w.register("/bound", orderSet(0, "id"), validated)
+	w.register("/bound", orderSet(0, "id", "sum"), validated)
 	w.create("/moved")
 	w.send("/copies", "moved", "stays")
 	w.move(MoveRequest{From: "/copies", To: "/moved", Filter: queue.Filter{MaxSequence: 1}})
@@ -107,6 +111,15 @@ func (w *world) readGolden2() {
 	w.must(err)
 	if b := info.Settings.Binds; len(b) != 1 || b[0].String() != "/copies (5) or skip" {
 		w.Errorf("binds %v", b)
+	}
+	schema, versions, err := w.GetSchema(w.ctx, alice, "/bound", 0)
+	w.must(err)
+	if schema.Version != 2 || !slices.Equal(versions, []uint32{1, 2}) || !slices.Equal(schema.Types, validated) {
+		w.Errorf("schema %d of %v: %+v", schema.Version, versions, schema)
+	}
+	for field, want := range map[protowire.Number]reason.Reason{2: "", 3: reason.SchemaMismatch} {
+		_, err := w.Send(w.ctx, alice, SendRequest{Queue: "/bound", Messages: []queue.Message{order(field)}})
+		w.wants(err, want)
 	}
 	if info, err = w.GetQueue(w.ctx, alice, "/copies"); err != nil || info.Stats.Moved != 1 || peekedBodies(w.all("/copies")) != "stays " {
 		w.Errorf("/copies has %s: %+v, %v", peekedBodies(w.all("/copies")), info.Stats, err)

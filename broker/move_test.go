@@ -768,3 +768,25 @@ func TestMoveEndsAtWhatWasThereWhenItBegan(t *testing.T) {
 		}
 	})
 }
+
+// What is moved, or imported, arrives like anything else, and is neither handed on nor held against a schema.
+func TestMovedAndImportedMessagesAreTappedAndNotHandedOn(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.create("/a")
+		w.create("/copies")
+		w.create("/b", func(s *queue.Settings) { s.Binds = []queue.Bind{{To: "/copies"}} })
+		w.register("/b", orderSet(0, "id"), validated)
+		tap := w.tap(TapRequest{Queue: "/b"})
+		defer tap.Close()
+		no := queue.Message{Type: 7, Body: []byte("no order")}
+		_, err := w.Send(w.ctx, alice, SendRequest{Queue: "/a", Messages: []queue.Message{no}})
+		w.must(err)
+		w.move(MoveRequest{From: "/a", To: "/b"})
+		w.sayNext(tap, "0: no order")
+		_, err = w.Import(w.ctx, alice, ImportRequest{Queue: "/b", Messages: []queue.Peeked{{Delivery: queue.Delivery{Message: no}}}})
+		w.must(err)
+		w.sayNext(tap, "0: no order")
+		w.counts("/b", 2, 0, 0, 0)
+		w.counts("/copies", 0, 0, 0, 0)
+	})
+}
