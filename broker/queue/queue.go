@@ -19,6 +19,8 @@
 //	     ^--------------------------------------------------+ |
 //	                        ^      kick                       | bury, too many attempts
 //	                        +-------------- buried <----------+
+//
+// A message that was moved here from another queue, or imported, has a past, and may be buried when it is published.
 package queue
 
 import "github.com/ipcd/ipcd/internal/limits"

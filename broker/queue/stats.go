@@ -37,7 +37,7 @@ func (s State) String() string {
 	return [...]string{"uncommitted", "ready", "delayed", "leased", "buried"}[s]
 }
 
-// Filter narrows what peek shows and what purge and kick touch. The zero Filter means everything.
+// Filter narrows what peek shows and what purge, kick, move and redrive touch. The zero Filter means everything.
 type Filter struct {
 	Selector    Selector
 	States      []State // none: all
