@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ipcd/ipcd/client"
+	"github.com/ipcd/ipcd/internal/schema"
 	"github.com/ipcd/ipcd/internal/suggest"
 )
 
@@ -62,7 +63,7 @@ type app struct {
 	tls      client.TLS
 	timeout  time.Duration
 	client   *client.Client
-	schemas  map[string]*queueSchema // by queue, of those whose messages are shown
+	schemas  map[string]*schema.Decoder // by queue, of those whose messages are shown
 }
 
 // run runs one command line and returns the exit code.

@@ -5,38 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/ipcd/ipcd/client"
 	"github.com/ipcd/ipcd/internal/schema"
 )
 
-// queueSchema is what is known of a queue's bodies.
-type queueSchema struct {
-	set      *schema.Set
-	messages map[int64]string // by type
-	shapes   map[int64]*schema.Message
-	err      error // why the schema is of no use
+func newDecoder(s client.Schema) *schema.Decoder {
+	bindings := make([]schema.Binding, len(s.Types))
+	for i, t := range s.Types {
+		bindings[i] = schema.Binding(t)
+	}
+	return schema.NewDecoder(s.Descriptors, bindings)
 }
 
-func newQueueSchema(s client.Schema) *queueSchema {
-	q := &queueSchema{messages: map[int64]string{}, shapes: map[int64]*schema.Message{}}
-	if q.set, q.err = schema.Compile(s.Descriptors); q.err != nil {
-		return q
-	}
-	shapes := q.set.Shapes()
-	for _, t := range s.Types {
-		q.messages[t.Type] = t.Message
-		if q.shapes[t.Type], q.err = shapes.Of(t.Message); q.err != nil {
-			return q
-		}
-	}
-	return q
-}
-
-// loadSchema gets what is needed to show a queue's messages decoded. Without it they are shown as they are.
+// loadSchema gets what is needed to show a queue's messages decoded.
 func (a *app) loadSchema(ctx context.Context, c *client.Client, name string) error {
 	if a.schemas[name] != nil {
 		return nil
@@ -49,9 +32,9 @@ func (a *app) loadSchema(ctx context.Context, c *client.Client, name string) err
 		return err
 	}
 	if a.schemas == nil {
-		a.schemas = map[string]*queueSchema{}
+		a.schemas = map[string]*schema.Decoder{}
 	}
-	a.schemas[name] = newQueueSchema(s)
+	a.schemas[name] = newDecoder(s)
 	return nil
 }
 
@@ -59,55 +42,37 @@ func (a *app) loadSchema(ctx context.Context, c *client.Client, name string) err
 type decoded struct {
 	message string          // full name; "": the type has none
 	text    json.RawMessage // nil: it could not be decoded
-	// Why it could not be decoded or, if it could, what the JSON does not tell.
-	err error
+	err     error           // why not or, if it could, what the JSON does not tell
 }
 
-// decode decodes a whole body. What is cut, or no message of the schema, stays as it is.
+// decode decodes a body, if loadSchema found what is needed.
 func (a *app) decode(m *shown) {
-	q := a.schemas[m.queue]
-	if q == nil {
-		return
-	}
-	d := &m.decoded
-	if d.message = q.messages[m.Type]; d.message == "" {
-		return
-	}
-	switch {
-	case q.err != nil:
-		d.err = q.err
-	case m.truncatedFrom > 0:
-		d.err = errors.New("the body was cut")
-	default:
-		if d.text, d.err = q.set.ToJSON(d.message, m.Body); d.err == nil {
-			d.err = q.shapes[m.Type].Validate(m.Body)
-		}
+	if d := a.schemas[m.queue]; d != nil {
+		m.decoded.message = d.Message(m.Type)
+		m.decoded.text, m.decoded.err = d.Decode(m.Type, m.Body, max(len(m.Body), m.truncatedFrom))
 	}
 }
 
-// encoder returns what makes a body of JSON for a queue. typ is the type of the message, 0 for the only one that the schema has.
+// encoder returns what makes a body of JSON for a queue. typ is the type of the message; 0 becomes the only one that the
+// schema has.
 func (a *app) encoder(ctx context.Context, c *client.Client, name string, typ *int64) (func([]byte) ([]byte, error), error) {
 	s, _, err := c.Queue(name).Schema(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	q := newQueueSchema(s)
-	if q.err != nil {
-		return nil, q.err
-	}
-	types := slices.Sorted(maps.Keys(q.messages))
+	d := newDecoder(s)
+	types := d.Types()
 	if *typ == 0 {
 		if len(types) != 1 {
 			return nil, usagef("--json needs --type: the schema of %s has messages for %s", name, listTypes(types))
 		}
 		*typ = types[0]
 	}
-	message := q.messages[*typ]
-	if message == "" {
+	if d.Message(*typ) == "" {
 		return nil, usagef("--json: the schema of %s has no message for type %d, but for %s", name, *typ, listTypes(types))
 	}
 	return func(text []byte) ([]byte, error) {
-		body, err := q.set.FromJSON(message, text)
+		body, err := d.Encode(*typ, text)
 		if err != nil {
 			return nil, fmt.Errorf("the payload: %w", err)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/schema"
 )
 
 const (
@@ -22,6 +24,7 @@ type messagePrinter struct {
 	w       io.Writer
 	output  string
 	queue   string
+	decoder *schema.Decoder // or nil
 	printed int
 }
 
@@ -43,11 +46,11 @@ func (p *messagePrinter) print(m *queue.Peeked) (err error) {
 			before = "{\"messages\": [\n"
 		}
 		var b bytes.Buffer
-		if err = writeJSON(&b, viewMessage(p.queue, m)); err == nil {
+		if err = writeJSON(&b, viewMessage(p.queue, m, p.decoder)); err == nil {
 			_, err = io.WriteString(p.w, before+strings.TrimSuffix(b.String(), "\n"))
 		}
 	default:
-		_, err = io.WriteString(p.w, messageText(m))
+		_, err = io.WriteString(p.w, messageText(m, p.decoder))
 	}
 	p.printed++
 	return err
@@ -65,9 +68,13 @@ func (p *messagePrinter) end() (err error) {
 }
 
 // messageText is a message for people: a line about it, what it carries, its body.
-func messageText(m *queue.Peeked) string {
+func messageText(m *queue.Peeked, decoder *schema.Decoder) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "#%d  %s  type %d", m.Sequence, m.State, m.Type)
+	message, decoded, decodeErr := decode(decoder, m)
+	if message != "" {
+		fmt.Fprintf(&b, "  %s", escapeLine(message))
+	}
 	if m.Priority > 0 {
 		fmt.Fprintf(&b, "  priority %d", m.Priority)
 	}
@@ -84,6 +91,9 @@ func messageText(m *queue.Peeked) string {
 		}
 	}
 	b.WriteString("\n")
+	if decodeErr != nil {
+		fmt.Fprintf(&b, "%sschema: %s\n", indent, escapeLine(decodeErr.Error()))
+	}
 	for _, detail := range [][2]string{
 		{"buried because", m.BuryReason}, {"content type", m.ContentType}, {"correlation id", m.CorrelationID},
 		{"reply to", m.ReplyTo}, {"dedup id", m.DedupID},
@@ -98,6 +108,9 @@ func messageText(m *queue.Peeked) string {
 	body := m.Body
 	if m.TruncatedFrom > 0 {
 		body = trimPartialRune(body)
+	}
+	if decoded != nil {
+		body = decoded
 	}
 	if len(body) == 0 {
 		b.WriteString(indent + "(empty)\n")
@@ -126,15 +139,18 @@ func trimPartialRune(b []byte) []byte {
 func localTime(wall int64) string { return time.Unix(0, wall).Format(time.DateTime) }
 
 // messageView is a message in JSON, with the names that ipcctl uses: either body or body_base64 is there,
-// always. Fields may be added; what is there stays.
+// always, but where json tells all of it. Fields may be added; what is there stays.
 type messageView struct {
 	Queue           string            `json:"queue"`
 	Sequence        uint64            `json:"sequence"`
 	State           string            `json:"state"`
 	Type            int64             `json:"type"`
+	MessageType     string            `json:"message_type,omitempty"` // that the queue's schema has for the type
 	Priority        uint16            `json:"priority"`
-	Body            *string           `json:"body,omitempty"`        // where it is UTF-8
-	BodyBase64      *string           `json:"body_base64,omitempty"` // where it is not
+	Body            *string           `json:"body,omitempty"`         // where it is UTF-8
+	BodyBase64      *string           `json:"body_base64,omitempty"`  // where it is not
+	JSON            json.RawMessage   `json:"json,omitempty"`         // the body, decoded
+	SchemaError     string            `json:"schema_error,omitempty"` // why it could not be, or what json does not tell
 	Headers         map[string]string `json:"headers"`
 	HeadersBase64   map[string]string `json:"headers_base64,omitempty"` // those whose value is no UTF-8
 	ContentType     string            `json:"content_type,omitempty"`
@@ -149,17 +165,23 @@ type messageView struct {
 	BuryReason      string            `json:"bury_reason,omitempty"`
 }
 
-func viewMessage(name string, m *queue.Peeked) messageView {
+func viewMessage(name string, m *queue.Peeked, decoder *schema.Decoder) messageView {
 	v := messageView{
 		Queue: name, Sequence: m.Sequence, State: m.State.String(), Type: m.Type, Priority: m.Priority, Headers: map[string]string{},
 		ContentType: m.ContentType, CorrelationID: m.CorrelationID, ReplyTo: m.ReplyTo, DedupID: m.DedupID,
 		SendTime: machineTime(m.SentAt), Attempts: m.Attempts, DueTime: timeOrNone(m.Due),
 		LeaseExpireTime: timeOrNone(m.LeaseEnds), ExpireTime: timeOrNone(m.Expires), BuryReason: m.BuryReason,
 	}
+	var decodeErr error
+	if v.MessageType, v.JSON, decodeErr = decode(decoder, m); decodeErr != nil {
+		v.SchemaError = decodeErr.Error()
+	}
 	text, isText := textOrBase64(m.Body)
-	if isText {
+	switch {
+	case v.JSON != nil && decodeErr == nil:
+	case isText:
 		v.Body = &text
-	} else {
+	default:
 		v.BodyBase64 = &text
 	}
 	for _, h := range m.Headers {

@@ -25,7 +25,8 @@ the directory meanwhile (ipcctl peek asks one that runs).
 
 Ready messages come in the order in which they would be received, delayed ones by due time, leased ones by
 deadline, buried ones by sequence. The text output shows control bytes as \x1b and the like, and the beginning
-of long bodies; raw is the bodies alone, each with a newline.`,
+of long bodies; raw is the bodies alone, each with a newline. Where the queue has a schema, text and json show
+bodies decoded.`,
 		Example: `  ipcd peek /jobs
   ipcd peek jobs --state all --type 7 -n 0
   ipcd peek /jobs --state-dir /srv/copy-of-ipcd -o json | jq '.messages[].body'`,
@@ -44,7 +45,7 @@ of long bodies; raw is the bodies alone, each with a newline.`,
 				return err
 			}
 			defer done()
-			p := messagePrinter{w: c.OutOrStdout(), output: output.word, queue: name}
+			p := messagePrinter{w: c.OutOrStdout(), output: output.word, queue: name, decoder: decoderOf(found, name)}
 			request := broker.PeekRequest{Queue: name, Filter: queue.Filter{Selector: only.selector, States: states.states}, MaxBody: p.maxBody()}
 			if err := peek(c, found, request, number.n, &p); err != nil {
 				return err

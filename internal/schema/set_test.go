@@ -179,3 +179,44 @@ func FuzzCompile(f *testing.F) {
 		}
 	})
 }
+
+func TestADecoderTellsWhatItCanOfABody(t *testing.T) {
+	bound := []Binding{{9, "acme.Item", false}, {7, "acme.Order", false}}
+	d := NewDecoder(describe(t, orders), bound)
+	if got := fmt.Sprint(d.Types(), d.Message(7), d.Message(8)); got != "[7 9]acme.Order" {
+		t.Error(got)
+	}
+	b, err := d.Encode(7, []byte(`{"id":"7"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		typ   int64
+		body  []byte
+		whole int
+		text  string
+		err   string
+	}{
+		{7, b, len(b), `{"id":"7"}`, ""},
+		{7, append(b[:len(b):len(b)], 0x48, 1), 4, `{"id":"7"}`, "field 9 is not known to acme.Order"},
+		{7, []byte("hello"), 5, "", "wire type"},
+		{7, b, 3, "", "only 2 of its 3 bytes"},
+		{8, b, len(b), "", ""},
+	} {
+		text, err := d.Decode(c.typ, c.body, c.whole)
+		if string(text) != c.text || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("type %d, % x: %s, %v, want %s, %q", c.typ, c.body, text, err, c.text, c.err)
+		}
+	}
+	for _, broken := range []*Decoder{NewDecoder([]byte("hello"), bound), NewDecoder(describe(t, legacy), bound)} {
+		if text, err := broken.Decode(7, b, len(b)); text != nil || err == nil {
+			t.Errorf("decoded by a broken schema: %s", text)
+		}
+		if b, err := broken.Encode(7, []byte("{}")); err == nil {
+			t.Errorf("encoded by a broken schema: % x", b)
+		}
+		if text, err := broken.Decode(1, b, len(b)); text != nil || err != nil {
+			t.Errorf("a type without a message: %s, %v", text, err)
+		}
+	}
+}
