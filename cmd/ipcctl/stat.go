@@ -116,7 +116,7 @@ func (a *app) writeStat(b *bytes.Buffer, q client.QueueInfo) {
 	r.line("consumed", "%d (%s/s acked)", st.ConsumedTotal, humanRate(st.AckRate))
 	r.line("receivers", "%d waiting", st.Receivers)
 	r.line("senders", "%d blocked", st.BlockedSenders)
-	r.line("taps", "%d copy what arrives", st.Taps)
+	r.line("taps", "%d", st.Taps)
 	for _, t := range []struct {
 		label string
 		total int64

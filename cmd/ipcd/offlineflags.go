@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/client"
 )
 
 // outputFlag is -o: one of some words.
@@ -70,29 +71,44 @@ func (f *statesFlag) String() string {
 // Type is what the help calls it.
 func (f *statesFlag) Type() string { return "STATE" }
 
-// typeFlag is --type: a message's type.
-type typeFlag struct{ selector queue.Selector }
+// typeFlag is --type: which types are meant. Names in it are the queue's, so it is understood once that has been read.
+type typeFlag struct{ text string }
 
-// Set reads the flag's value.
+// Set reads the flag's value, as far as that goes without the queue.
 func (f *typeFlag) Set(s string) error {
-	t, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || t <= 0 {
-		return fmt.Errorf("%.40q is no type: write 1 to %d", s, int64(math.MaxInt64))
+	if _, err := client.ParseSelector(s, nil); err != nil && !strings.ContainsFunc(s, isNameStart) {
+		return fmt.Errorf("%.40q is no type: write 7, upto:7, not:7, 1,2,3 or names", s)
 	}
-	f.selector = queue.Selector{Kind: queue.TypeIs, Type: t}
+	f.text = s
 	return nil
 }
 
-// String is the flag's value.
-func (f *typeFlag) String() string {
-	if f.selector.Kind == queue.Any {
-		return ""
+func isNameStart(r rune) bool { return r == '_' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' }
+
+// selector is what the flag means for a queue with these names for types.
+func (f *typeFlag) selector(names map[string]int64) (queue.Selector, error) {
+	parsed, err := client.ParseSelector(f.text, names)
+	if err != nil {
+		return queue.Selector{}, usageError{fmt.Errorf("--type: %w", err)}
 	}
-	return f.selector.String()
+	kinds := map[client.SelectorKind]queue.SelectorKind{
+		client.SelectType: queue.TypeIs, client.SelectUpTo: queue.LowestUpTo, client.SelectNot: queue.TypeIsNot, client.SelectOneOf: queue.TypeIn,
+	}
+	s := queue.Selector{Kind: kinds[parsed.Kind()]}
+	switch types := parsed.Types(); {
+	case s.Kind == queue.TypeIn:
+		s.Types = types
+	case len(types) > 0:
+		s.Type = types[0]
+	}
+	return s, nil
 }
 
+// String is the flag's value.
+func (f *typeFlag) String() string { return f.text }
+
 // Type is what the help calls it.
-func (f *typeFlag) Type() string { return "N" }
+func (f *typeFlag) Type() string { return "SEL" }
 
 // countFlag is how many of something, 0 for all.
 type countFlag struct{ n int }

@@ -80,7 +80,8 @@ type queueView struct {
 }
 
 type settingsView struct {
-	Durability string `json:"durability"`
+	Durability string           `json:"durability"`
+	TypeNames  map[string]int64 `json:"type_names"`
 }
 
 type statsView struct {
@@ -89,9 +90,13 @@ type statsView struct {
 }
 
 func viewQueue(q *broker.Info) queueView {
+	names := q.Settings.TypeNames
+	if names == nil {
+		names = map[string]int64{}
+	}
 	return queueView{
 		Name: q.Name, ID: q.ID, Paused: q.Paused, CreateTime: machineTime(q.CreatedAt),
-		Settings: settingsView{Durability: durabilityName(q.Settings.Durability)},
+		Settings: settingsView{Durability: durabilityName(q.Settings.Durability), TypeNames: names},
 		Stats:    statsView{countStates(q.Stats.Stats), q.Stats.Bytes},
 	}
 }

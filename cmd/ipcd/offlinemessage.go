@@ -24,7 +24,8 @@ type messagePrinter struct {
 	w       io.Writer
 	output  string
 	queue   string
-	decoder *schema.Decoder // or nil
+	decoder *schema.Decoder  // or nil
+	types   map[int64]string // the queue's names for types
 	printed int
 }
 
@@ -46,11 +47,11 @@ func (p *messagePrinter) print(m *queue.Peeked) (err error) {
 			before = "{\"messages\": [\n"
 		}
 		var b bytes.Buffer
-		if err = writeJSON(&b, viewMessage(p.queue, m, p.decoder)); err == nil {
+		if err = writeJSON(&b, viewMessage(p.queue, p.types, m, p.decoder)); err == nil {
 			_, err = io.WriteString(p.w, before+strings.TrimSuffix(b.String(), "\n"))
 		}
 	default:
-		_, err = io.WriteString(p.w, messageText(m, p.decoder))
+		_, err = io.WriteString(p.w, messageText(m, p.types, p.decoder))
 	}
 	p.printed++
 	return err
@@ -68,9 +69,14 @@ func (p *messagePrinter) end() (err error) {
 }
 
 // messageText is a message for people: a line about it, what it carries, its body.
-func messageText(m *queue.Peeked, decoder *schema.Decoder) string {
+func messageText(m *queue.Peeked, types map[int64]string, decoder *schema.Decoder) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "#%d  %s  type %d", m.Sequence, m.State, m.Type)
+	fmt.Fprintf(&b, "#%d  %s  type ", m.Sequence, m.State)
+	if name := types[m.Type]; name != "" {
+		fmt.Fprintf(&b, "%s (%d)", escapeLine(name), m.Type)
+	} else {
+		fmt.Fprint(&b, m.Type)
+	}
 	message, decoded, decodeErr := decode(decoder, m)
 	if message != "" {
 		fmt.Fprintf(&b, "  %s", escapeLine(message))
@@ -145,6 +151,7 @@ type messageView struct {
 	Sequence        uint64            `json:"sequence"`
 	State           string            `json:"state"`
 	Type            int64             `json:"type"`
+	TypeName        string            `json:"type_name,omitempty"`
 	MessageType     string            `json:"message_type,omitempty"` // that the queue's schema has for the type
 	Priority        uint16            `json:"priority"`
 	Body            *string           `json:"body,omitempty"`         // where it is UTF-8
@@ -165,9 +172,9 @@ type messageView struct {
 	BuryReason      string            `json:"bury_reason,omitempty"`
 }
 
-func viewMessage(name string, m *queue.Peeked, decoder *schema.Decoder) messageView {
+func viewMessage(name string, types map[int64]string, m *queue.Peeked, decoder *schema.Decoder) messageView {
 	v := messageView{
-		Queue: name, Sequence: m.Sequence, State: m.State.String(), Type: m.Type, Priority: m.Priority, Headers: map[string]string{},
+		Queue: name, Sequence: m.Sequence, State: m.State.String(), Type: m.Type, TypeName: types[m.Type], Priority: m.Priority, Headers: map[string]string{},
 		ContentType: m.ContentType, CorrelationID: m.CorrelationID, ReplyTo: m.ReplyTo, DedupID: m.DedupID,
 		SendTime: machineTime(m.SentAt), Attempts: m.Attempts, DueTime: timeOrNone(m.Due),
 		LeaseExpireTime: timeOrNone(m.LeaseEnds), ExpireTime: timeOrNone(m.Expires), BuryReason: m.BuryReason,

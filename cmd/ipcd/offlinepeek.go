@@ -28,7 +28,7 @@ deadline, buried ones by sequence. The text output shows control bytes as \x1b a
 of long bodies; raw is the bodies alone, each with a newline. Where the queue has a schema, text and json show
 bodies decoded.`,
 		Example: `  ipcd peek /jobs
-  ipcd peek jobs --state all --type 7 -n 0
+  ipcd peek jobs --state all --type failed -n 0
   ipcd peek /jobs --state-dir /srv/copy-of-ipcd -o json | jq '.messages[].body'`,
 		Args: queueArgument,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -45,8 +45,13 @@ bodies decoded.`,
 				return err
 			}
 			defer done()
-			p := messagePrinter{w: c.OutOrStdout(), output: output.word, queue: name, decoder: decoderOf(found, name)}
-			request := broker.PeekRequest{Queue: name, Filter: queue.Filter{Selector: only.selector, States: states.states}, MaxBody: p.maxBody()}
+			names := typeNames(found, name)
+			selector, err := only.selector(names)
+			if err != nil {
+				return err
+			}
+			p := messagePrinter{w: c.OutOrStdout(), output: output.word, queue: name, types: byNumber(names), decoder: decoderOf(found, name)}
+			request := broker.PeekRequest{Queue: name, Filter: queue.Filter{Selector: selector, States: states.states}, MaxBody: p.maxBody()}
 			if err := peek(c, found, request, number.n, &p); err != nil {
 				return err
 			}
@@ -57,8 +62,27 @@ bodies decoded.`,
 	output.add(c)
 	c.Flags().VarP(&number, "number", "n", "at most so many messages, 0 for all")
 	c.Flags().Var(&states, "state", "ready, delayed, leased, buried or all")
-	c.Flags().Var(&only, "type", "only messages of this type")
+	c.Flags().Var(&only, "type", "only the types in SEL: 7, upto:7, not:7, 1,2,3 or the queue's names")
 	return c
+}
+
+// typeNames are a queue's names for types; none if there is no such queue.
+func typeNames(found *broker.Inspection, name string) map[string]int64 {
+	for i := range found.Queues {
+		if found.Queues[i].Name == name {
+			return found.Queues[i].Settings.TypeNames
+		}
+	}
+	return nil
+}
+
+// byNumber turns names around.
+func byNumber(names map[string]int64) map[int64]string {
+	types := make(map[int64]string, len(names))
+	for name, t := range names {
+		types[t] = name
+	}
+	return types
 }
 
 // peek prints up to most messages, all if that is 0.

@@ -156,3 +156,27 @@ func TestPeekSaysWhenThereIsNothing(t *testing.T) {
 		t.Errorf("said %q, %q", s.out, s.err)
 	}
 }
+
+func TestPeekKnowsTheQueuesNamesForTypes(t *testing.T) {
+	dir := stateDir(t)
+	s := openStore(t, dir)
+	s.create("/named", func(settings *queue.Settings) { settings.TypeNames = map[string]int64{"created": 7, "failed": 8} })
+	s.send("/named", queue.Message{Body: []byte("a"), Type: 7}, queue.Message{Body: []byte("b"), Type: 8}, queue.Message{Body: []byte("c"), Type: 9})
+	s.Close()
+	for selector, want := range map[string]string{"created": "a", "not:failed": "ac", "created,9": "ac", "upto:8": "ab", "<=failed": "ab", "8": "b", "!9": "ab"} {
+		if got := strings.Join(bodies(t, ipcd(t, dir, "peek", "named", "-o", "json", "--type", selector)), ""); got != want {
+			t.Errorf("%s: %q, want %q", selector, got, want)
+		}
+	}
+	out := ipcd(t, dir, "peek", "named").fine(t).out
+	if !strings.Contains(out, "type created (7)") || !strings.Contains(out, "ready  type 9") {
+		t.Errorf("said %q", out)
+	}
+	if out := ipcd(t, dir, "peek", "named", "-o", "json").fine(t).out; !strings.Contains(out, `"type_name": "failed"`) {
+		t.Errorf("said %q", out)
+	}
+	if out := ipcd(t, dir, "ls", "-o", "json").fine(t).out; !strings.Contains(out, `"created": 7`) {
+		t.Errorf("said %q", out)
+	}
+	ipcd(t, dir, "peek", "named", "--type", "creatd").fails(t, "creatd", "created, failed")
+}
