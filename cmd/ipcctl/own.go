@@ -38,8 +38,10 @@ type owned struct {
 	charged string    // who pays for what it holds
 	args    func(atLeast, atMost int) cobra.PositionalArgs
 	names   completer
-	get     func(c *client.Client, ctx context.Context, name string) (ownership, error)
-	set     func(c *client.Client, ctx context.Context, name string, to ownership) (ownership, error)
+	// patterns: a word may be one.
+	patterns bool
+	get      func(c *client.Client, ctx context.Context, name string) (ownership, error)
+	set      func(c *client.Client, ctx context.Context, name string, to ownership) (ownership, error)
 }
 
 func (a *app) ownedQueues() owned {
@@ -48,7 +50,7 @@ func (a *app) ownedQueues() owned {
 	}
 	return owned{
 		thing: "queue", command: "ipcctl", example: [2]string{"/jobs", "/jobs.dead"},
-		charged: "The queue and the messages in it are charged to its owner's quota", args: queueArgs, names: a.completeQueues(anyNumber),
+		charged: "The queue and the messages in it are charged to its owner's quota", args: queueArgs, names: a.completeQueues(anyNumber), patterns: true,
 		get: func(c *client.Client, ctx context.Context, name string) (ownership, error) {
 			return of(c.GetQueue(ctx, name))
 		},
@@ -158,8 +160,7 @@ func (a *app) own(ctx context.Context, o owned, names []string, to func(c *clien
 	if err != nil {
 		return err
 	}
-	return a.each(ctx, names, func(arg string) error {
-		name := queueName(arg)
+	one := func(ctx context.Context, a *app, name string) error {
 		change, err := to(c, name)
 		if err == nil {
 			change, err = o.set(c, ctx, name, change)
@@ -169,7 +170,11 @@ func (a *app) own(ctx context.Context, o owned, names []string, to func(c *clien
 		}
 		a.say("%s %s", escapeLine(name), tell(change))
 		return nil
-	})
+	}
+	if o.patterns {
+		return a.eachNamed(ctx, names, one)
+	}
+	return a.each(ctx, names, func(arg string) error { return one(ctx, a, queueName(arg)) })
 }
 
 // mistaken returns err with a hint if there is no queue of that name, but a ring, or the reverse.
