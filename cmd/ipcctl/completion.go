@@ -110,10 +110,12 @@ func completeTypes(cmd *cobra.Command, a *app) {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+		// Of "upto:a" or "created,fa" the last part is completed.
+		at := strings.LastIndexAny(begin, ",:") + 1
 		var names []string
 		for name := range info.Settings.TypeNames {
-			if strings.HasPrefix(name, begin) {
-				names = append(names, name)
+			if strings.HasPrefix(name, begin[at:]) {
+				names = append(names, begin[:at]+name)
 			}
 		}
 		slices.Sort(names)

@@ -157,7 +157,7 @@ func TestARequestIsAnsweredByWork(t *testing.T) {
 	}
 }
 
-func TestTapSeesWhatIsConsumedAtOnce(t *testing.T) {
+func TestTapSeesWhatIsConsumedAtOnce_S21_S22(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	c := d.dial(t)
@@ -182,5 +182,7 @@ func TestTapSeesWhatIsConsumedAtOnce(t *testing.T) {
 		t.Errorf("binds says %s", got)
 	}
 	d.ctl(t, "move", copies.Name(), source.Name(), "--type", "7").exits(t, 0).says(t, "moved 1 message")
-	eventually(t, "what was moved is consumed", func() bool { return strings.HasSuffix(consumer.out.String(), "seven\n") && strings.Count(consumer.out.String(), "\n") == 3 })
+	eventually(t, "what was moved is consumed", func() bool {
+		return strings.HasSuffix(consumer.out.String(), "seven\n") && strings.Count(consumer.out.String(), "\n") == 3
+	})
 }
