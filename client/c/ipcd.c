@@ -780,12 +780,14 @@ static int take_in(struct ipcd_client *c)
 	return 0;
 }
 
-/* Writes, waits and reads once. 0, -EPIPE, -ETIMEDOUT, or -EINTR if a signal handler ran and that matters. */
-static int turn(struct ipcd_client *c, int64_t deadline, bool interruptible)
+/* Writes, waits and reads once, for a call. 0, -EPIPE, -ETIMEDOUT, or -EINTR if a signal handler ran and that matters. */
+static int turn(struct ipcd_client *c, const struct call *k, int64_t deadline, bool interruptible)
 {
 	struct pollfd p;
 	if (flush(c) != 0)
 		return -EPIPE;
+	if (k->ended) /* nghttp2, or on_data, reset the stream, and that is written now */
+		return 0;
 	if (!nghttp2_session_want_read(c->session) && !nghttp2_session_want_write(c->session) && c->out_size == 0)
 		return broke(c, "the connection was ended");
 	int64_t left = left_until(deadline);
@@ -1119,7 +1121,7 @@ static enum ending nonsense(struct ipcd_client *c)
 	return REFUSED;
 }
 
-enum { INTERRUPTIBLE = 1, MANY = 2 };
+enum { INTERRUPTIBLE = 1, MANY = 2, HARMLESS = 4 /* it may be made twice */ };
 
 /*
  * Makes a call whose connection is there, and waits for its end. After DONE k->answer holds the one message of the answer (with MANY: as many as there
@@ -1133,7 +1135,7 @@ static enum ending make_call(struct ipcd_client *c, struct call *k, const char *
 	if (call_begin(c, k, path, deadline) != 0)
 		return is(&c->error, "UNREACHABLE") ? BROKEN : GIVEN_UP;
 	while (!k->ended) {
-		int result = turn(c, deadline, (how & INTERRUPTIBLE) != 0);
+		int result = turn(c, k, deadline, (how & INTERRUPTIBLE) != 0);
 		if (k->ended)
 			break; /* with what came before the connection broke */
 		if (result != 0)
@@ -1163,7 +1165,7 @@ static enum ending make_call(struct ipcd_client *c, struct call *k, const char *
 	return DONE;
 }
 
-/* Makes a call once, again only if no daemon has seen it. 0, or an error. */
+/* Makes a call, again only if no daemon has seen it, or it is HARMLESS. 0, or an error. */
 static int simple_call(struct ipcd_client *c, struct call *k, const char *path, const struct buffer *request, int64_t deadline, int how)
 {
 	call_init(k, request);
@@ -1174,7 +1176,7 @@ static int simple_call(struct ipcd_client *c, struct call *k, const char *path, 
 		if (how_ended == DONE)
 			return 0;
 		call_end(c, k);
-		if (how_ended != BROKEN || k->sent || tries > 0)
+		if (how_ended != BROKEN || (k->sent && (how & HARMLESS) == 0) || tries > 0)
 			return c->error.result;
 		c->leaving = true; /* of this connection no more is expected */
 	}
@@ -1326,7 +1328,7 @@ static int ask_instance(struct ipcd_client *c, int64_t deadline)
 	begin_request(&request);
 	int result = end_request(c, &request);
 	if (result == 0)
-		result = simple_call(c, &k, "/ipcd.v1.SystemService/GetInfo", &request, deadline, 0);
+		result = simple_call(c, &k, "/ipcd.v1.SystemService/GetInfo", &request, deadline, HARMLESS);
 	buffer_free(&request);
 	if (result != 0)
 		return result;
@@ -1375,9 +1377,9 @@ static bool leaves_open(const struct ipcd_error *e)
 
 /*
  * Sends a batch that is written up to the fields that each try has its own of. After 0 k has the answer, and the caller
- * frees it. Every repeat carries the same ids and the instance that saw the first, so that the daemon stores the batch once or says that it cannot know.
+ * frees it. Every repeat carries the same ids and the instance that saw the first, so that the daemon stores the batch once or says that it cannot know. With `once` there is no repeat.
  */
-static int exchange(struct ipcd_client *c, struct buffer *request, struct call *k, int64_t deadline)
+static int exchange(struct ipcd_client *c, struct buffer *request, struct call *k, int64_t deadline, bool once)
 {
 	char instance[sizeof c->instance];
 	const size_t written = request->size;
@@ -1396,8 +1398,10 @@ static int exchange(struct ipcd_client *c, struct buffer *request, struct call *
 			return unsure ? outcome_unknown(c) : c->error.result;
 
 		enum ending how = make_call(c, k, "/ipcd.v1.MessageService/Send", request, deadline, 0);
-		if (how == DONE)
+		if (how == DONE) {
+			memcpy(c->instance, instance, sizeof instance); /* any other would have refused it */
 			return 0;
+		}
 		bool was_sent = k->sent;
 		call_end(c, k);
 		if (how == ANSWERED) {
@@ -1425,7 +1429,7 @@ static int exchange(struct ipcd_client *c, struct buffer *request, struct call *
 				return c->error.result;
 			continue;
 		}
-		if (how == GIVEN_UP)
+		if (how == GIVEN_UP || once)
 			return outcome_unknown(c);
 		if (!gone(c, how)) {
 			if (broken_at < 0 && (is(&c->error, "QUOTA_EXCEEDED") || is(&c->error, "UNIMPLEMENTED") || is(&c->error, "INVALID_ARGUMENT")))
@@ -1527,7 +1531,7 @@ static int put_batch(struct ipcd_client *c, struct buffer *b, const struct ipcd_
 	return 0;
 }
 
-static int send_batch(struct ipcd_client *c, const char *queue, const struct ipcd_message *messages, size_t count, struct ipcd_sent *sent, int64_t deadline)
+static int send_batch(struct ipcd_client *c, const char *queue, const struct ipcd_message *messages, size_t count, struct ipcd_sent *sent, int64_t deadline, bool once)
 {
 	struct buffer request;
 	struct call k;
@@ -1546,7 +1550,7 @@ static int send_batch(struct ipcd_client *c, const char *queue, const struct ipc
 	if (result == 0)
 		result = ask_instance(c, deadline);
 	if (result == 0)
-		result = exchange(c, &request, &k, deadline);
+		result = exchange(c, &request, &k, deadline, once);
 	buffer_free(&request);
 	if (result != 0)
 		return result;
@@ -1562,7 +1566,7 @@ static int send_batch(struct ipcd_client *c, const char *queue, const struct ipc
 int ipcd_send(struct ipcd_client *c, const char *queue, const struct ipcd_message *messages, size_t count, struct ipcd_sent *sent)
 {
 	int64_t deadline = enter(c, 0);
-	return send_batch(c, queue, messages, count, sent, deadline);
+	return send_batch(c, queue, messages, count, sent, deadline, false);
 }
 
 /* ---- Receiving ---- */
@@ -2117,7 +2121,7 @@ int ipcd_peek(struct ipcd_client *c, const char *queue, const struct ipcd_peek_o
 	put_number(&request, 6, options->max_body_size);
 	int result = end_request(c, &request);
 	if (result == 0)
-		result = simple_call(c, &k, "/ipcd.v1.MessageService/Peek", &request, deadline, MANY);
+		result = simple_call(c, &k, "/ipcd.v1.MessageService/Peek", &request, deadline, MANY | HARMLESS);
 	buffer_free(&request);
 	if (result != 0)
 		return result;
@@ -2182,7 +2186,7 @@ static int expect_replies(struct ipcd_client *c, int64_t deadline)
 	result = call_begin(c, k, "/ipcd.v1.QueueAdminService/OpenTemporaryQueue", INT64_MAX);
 	size_t good = 0;
 	while (result == 0 && good == 0 && !k->ended) {
-		int turned = turn(c, deadline, true);
+		int turned = turn(c, k, deadline, true);
 		good = whole(&k->answer);
 		if (turned != 0 && good == 0 && !k->ended) {
 			stopped(c, turned);
@@ -2229,7 +2233,7 @@ int ipcd_request(struct ipcd_client *c, const char *queue, const struct ipcd_mes
 	}
 	if (m.ttl_ms == 0 && deadline != INT64_MAX)
 		m.ttl_ms = left_until(deadline) + 1; /* nobody waits for the answer after that */
-	result = send_batch(c, queue, &m, 1, NULL, deadline);
+	result = send_batch(c, queue, &m, 1, NULL, deadline, true); /* after another connection there is no queue for the answer */
 	if (result != 0)
 		return result;
 	for (;;) {
@@ -2261,7 +2265,7 @@ int ipcd_reply(struct ipcd_client *c, const struct ipcd_delivery *request, const
 		return fail(&c->error, "INVALID_ARGUMENT", "the message asks for no answer: it has no reply_to");
 	m.reply_to = NULL;
 	m.correlation_id = request->message.correlation_id;
-	return send_batch(c, request->message.reply_to, &m, 1, NULL, deadline);
+	return send_batch(c, request->message.reply_to, &m, 1, NULL, deadline, false);
 }
 
 /* ---- Queues ---- */
