@@ -111,13 +111,21 @@ class Consumer:
         return delivery
 
     def _next(self, timeout: Optional[float]) -> Optional[Delivery]:
-        while True:
+        while not self.stopping:
             delivery = self.backlog.get(timeout=timeout)
             if delivery is None:
                 self.backlog.put(None)  # for the other threads
                 return None
-            if delivery._lease.stream.holds(delivery):  # type: ignore[union-attr]
+            if not delivery._lease.stream.holds(delivery):  # type: ignore[union-attr]
+                continue
+            if not self.stopping:
                 return delivery
+            delivery._lease.later = True  # type: ignore[union-attr]
+            try:
+                delivery.release()
+            except errors.StaleReceipt:
+                pass  # its connection broke: it comes again anyway
+        return None
 
     def run(self, handler: Callable[[Delivery], Any], concurrency: int = 1) -> None:
         """Hands each delivery to the handler, in as many threads, until the consumer is stopped; acks it when the handler

@@ -119,14 +119,33 @@ class RestartTest(DaemonTest):
         self.assertEqual([p.body for p in q.peek()], [b"1", b"2"])
 
     def test_new_instance_is_learnt_without_a_lost_send(self):
-        q = self.create()
+        q = self.create(durability="memory")  # which knows nothing of batches that went to an earlier instance
         q.send(b"1")
         self.daemon.stop()
         self.daemon.start()
         eventually(self.answers, "the client reaches the new daemon")
-        self.client._instance = "another"  # as if it had been asked before the restart
         q.send(b"2")
-        self.assertEqual([p.body for p in q.peek()], [b"1", b"2"])
+        self.assertEqual([p.body for p in q.peek()], [b"2"])
+
+    def test_later_instance_does_not_store_again_what_an_earlier_one_stored(self):
+        q = self.create(durability="memory")
+        proxy = Proxy(self.daemon)
+        self.addCleanup(proxy.close)
+
+        def stored_then_restarted():
+            if q.info().stats.sent_total == 0:
+                return False
+            self.daemon.stop()
+            self.daemon.start()
+            return True
+
+        with ipcd.connect(proxy.address) as far:
+            far.info()
+            proxy.lose_answer(stored_then_restarted)
+            with self.assertRaises(ipcd.OutcomeUnknown):
+                far.queue(q.name).send(b"1")
+        eventually(self.answers, "the client reaches the new daemon")
+        self.assertEqual(q.info().stats.messages, 0)
 
     def answers(self):
         try:

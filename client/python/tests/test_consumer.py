@@ -34,6 +34,26 @@ class ConsumerTest(DaemonTest):
         self.assertEqual([(p.body, p.attempts) for p in q.peek()], [(str(i).encode(), 0) for i in range(1, 10)])
         self.assertEqual(q.info().stats.receivers, 0)
 
+    def test_stop_gives_back_what_nobody_has_begun_and_leaves_the_rest(self):
+        q = self.create()
+        q.send_many([str(i) for i in range(5)])
+        with q.consumer() as deliveries:
+            held = next(deliveries)
+            deliveries.stop()
+            self.assertEqual(list(deliveries), [])
+            eventually(lambda: q.info().stats.ready == 4, "the rest is back")
+            held.ack()
+        self.assertEqual((q.info().stats.consumed_total, q.info().stats.ready), (1, 4))
+
+    def test_what_a_transaction_acked_makes_room_for_more(self):
+        q = self.create()
+        q.send_many([b"1", b"2"])
+        with q.consumer(prefetch=1) as deliveries:
+            first = next(deliveries)
+            with self.client.transaction() as tx:
+                tx.ack(first)
+            self.assertEqual(deliveries.get(timeout=60).body, b"2")
+
     def test_at_most_prefetch_are_unsettled(self):
         q = self.create()
         q.send_many([str(i) for i in range(10)])

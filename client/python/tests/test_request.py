@@ -157,6 +157,9 @@ class RespondTest(DaemonTest):
         with self.assertRaises(ipcd.TimedOut):
             self.client.request(q.name, "bad", timeout=0.1)
         eventually(lambda: q.info().stats.nacked_total >= 1, "it is nacked")
+        q.purge()
+        q.send(b"2", reply_to="/nobody")
+        eventually(lambda: q.info().stats.consumed_total == 2, "what nobody waits for is acked")
 
 
 class TemporaryTest(DaemonTest):
