@@ -48,7 +48,7 @@ class ConsumerTest(DaemonTest):
     def test_what_a_transaction_acked_makes_room_for_more(self):
         q = self.create()
         q.send_many([b"1", b"2"])
-        with q.consumer(prefetch=1) as deliveries:
+        with q.consumer(prefetch=1, lease=3600) as deliveries:
             first = next(deliveries)
             with self.client.transaction() as tx:
                 tx.ack(first)
