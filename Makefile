@@ -14,6 +14,7 @@ export GOFLAGS := $(strip -buildvcs=false $(GOFLAGS))
 FUZZTIME ?= 10s
 BENCH ?= .
 SEEDS ?= 100000
+LINEAR_ROUNDS ?= 500
 
 .PHONY: help
 help: ## list the targets
@@ -38,9 +39,14 @@ unit: ## run all tests under the race detector
 .PHONY: test-long
 test-long: ## the simulations and the crash tests at length (an hour or more)
 	go test -count=1 -timeout 12h ./broker -run 'TestCrashes' -sim.seeds=$(SEEDS)
+	go test -count=1 -timeout 12h ./internal/linear -linear.rounds=2000
 	IPCD_CRASH_CYCLES=1000 go test -count=1 -timeout 12h ./internal/crash
 	go test -count=1 -timeout 12h ./internal/shm -shm.torn=10m -shm.parks=10000000
 	IPCD_KILL_EVERYWHERE=1 go test -count=1 -timeout 12h -run Instruction ./client/c
+
+.PHONY: test-linear
+test-linear: ## hold histories of the real daemon against the sequential model for LINEAR_ROUNDS (500)
+	go test -count=1 -v -timeout 12h ./internal/linear -linear.rounds=$(LINEAR_ROUNDS)
 
 .PHONY: test-arm64
 test-arm64: ## run the ring's tests as arm64, under qemu-user (Debian: qemu-user-static)
@@ -79,6 +85,14 @@ proto: ## generate the Go code of proto/ again
 .PHONY: bench
 bench: ## run the benchmarks (BENCH=regexp)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: bench-scale
+bench-scale: ## measure what docs/scale.md says, on a quiet machine (root, 4 GiB, a quarter of an hour)
+	go test -run '^$$' -bench 'Overhead' -benchtime 1x ./broker/queue
+	go test -run '^$$' -bench 'Scale(Backlog|InFlight|Settle)' -benchtime 40x -timeout 30m ./broker/queue
+	go test -run '^$$' -bench 'ScaleTypes' ./broker/queue
+	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench/scale
+	go test -run '^$$' -bench . -benchtime 7x -timeout 30m ./internal/bench/flood
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (10s)

@@ -3,6 +3,9 @@ package main
 // The simulation, with so many seeds that a mutant has little chance to get by.
 var simulation = []string{"./broker", "-run", "TestCrashes", "-sim.seeds=600"}
 
+// Histories of real clients, as many as make it very likely that one shows the mutant.
+var linear = []string{"./internal/linear", "-linear.rounds=30"}
+
 var mutants = []mutant{
 	{
 		name: "skip-fsync", about: "a commit writes and does not sync",
@@ -134,5 +137,20 @@ var mutants = []mutant{
 		name: "watchdog-without-look", about: "the service manager is told that the daemon lives, whatever a look finds",
 		file: "cmd/ipcd/probe.go", old: `return fmt.Errorf("the daemon does not move: a lock or the disk is stuck: %w", ctx.Err())`, new: "_ = fmt.Sprint()\n\t\treturn nil",
 		tests: []string{"./cmd/ipcd", "-run", "TestWhatIsStuck"},
+	},
+	{
+		name: "return-last", about: "a message that comes back is put behind those that were sent later",
+		file: "broker/queue/class.go", old: "case s.seq > q.slots.at(c.tail).seq:", new: "case s.seq > 0:",
+		tests: linear,
+	},
+	{
+		name: "end-leases-early", about: "a lease ends before the time that its holder was told",
+		file: "broker/queue/states.go", old: "return at.Mono + int64(millis)*int64(time.Millisecond)", new: "return at.Mono + int64(millis)*int64(time.Millisecond)/2",
+		tests: linear,
+	},
+	{
+		name: "lose-attempts", about: "a nack does not count",
+		file: "broker/queue/apply.go", old: "s.fail(r.cause)\n\t\t\tq.leave(n)\n\t\t\tif r.Due", new: "q.leave(n)\n\t\t\tif r.Due",
+		tests: linear,
 	},
 }
