@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -25,6 +27,10 @@ var floods = map[string]func(f *flooder) error{
 	"unary":   func(f *flooder) error { return f.unary(4, 64) },
 	"consume": func(f *flooder) error { return f.consume(2) },
 	"churn":   func(f *flooder) error { return f.churn(16) },
+	// Who does little, and does not take what it gets.
+	"slow-reader":  func(f *flooder) error { return f.slowReaders(16) },
+	"stalled":      func(f *flooder) error { return f.stalledSenders(16) },
+	"stalled-peek": func(f *flooder) error { return f.stalledPeeks(16) },
 	"all": func(f *flooder) error {
 		return together(
 			func() error { return f.streams(2, 64, bodyBytes) },
@@ -56,6 +62,8 @@ type flooder struct {
 	say    sync.Once
 	mu     sync.Mutex
 	queues int
+	// How many have called arrive.
+	arrived int
 }
 
 // flood does what role says.
@@ -69,6 +77,17 @@ func flood(role, socket string, c *client.Client) error {
 
 // flooding tells who measures that it may begin.
 func (f *flooder) flooding() { f.say.Do(func() { fmt.Println("flooding") }) }
+
+// arrive is flooding for a flood that is under way once so many have begun.
+func (f *flooder) arrive(all int) {
+	f.mu.Lock()
+	f.arrived++
+	last := f.arrived == all
+	f.mu.Unlock()
+	if last {
+		f.flooding()
+	}
+}
 
 // floodQueues matches what flooders make.
 const floodQueues = "flood.*"
@@ -87,8 +106,8 @@ func (f *flooder) queue() (string, error) {
 }
 
 // dial makes a connection of its own.
-func (f *flooder) dial() (ipcdv1.MessageServiceClient, error) {
-	conn, err := grpc.NewClient("unix://"+f.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+func (f *flooder) dial(more ...grpc.DialOption) (ipcdv1.MessageServiceClient, error) {
+	conn, err := grpc.NewClient("unix://"+f.socket, append(more, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		return nil, err
 	}
@@ -225,6 +244,112 @@ func (f *flooder) consume(connections int) error {
 				}
 			}
 		}
+	})
+}
+
+// filled makes a queue with as many messages.
+func (f *flooder) filled(c ipcdv1.MessageServiceClient, batches int) (string, error) {
+	queue, err := f.queue()
+	for range batches {
+		if err == nil {
+			_, err = c.Send(context.Background(), &ipcdv1.SendRequest{Queue: queue, Messages: messages(1024, bodyBytes)})
+		}
+	}
+	return queue, err
+}
+
+// slowReaders give all the credit there may be and take a frame a second.
+func (f *flooder) slowReaders(n int) error {
+	return times(n, func() error {
+		c, err := f.dial()
+		if err != nil {
+			return err
+		}
+		queue, err := f.filled(c, 8)
+		if err != nil {
+			return err
+		}
+		stream, err := c.Consume(context.Background())
+		if err != nil {
+			return err
+		}
+		for _, r := range []*ipcdv1.ConsumeRequest{
+			{Kind: &ipcdv1.ConsumeRequest_Open{Open: &ipcdv1.ConsumeOpen{Queue: queue, SettleMode: ipcdv1.SettleMode_SETTLE_MODE_CONSUME}}},
+			{Kind: &ipcdv1.ConsumeRequest_Credit{Credit: &ipcdv1.Credit{Messages: 1 << 19}}},
+		} {
+			if err := stream.Send(r); err != nil {
+				return err
+			}
+		}
+		var arrived sync.Once
+		for {
+			if _, err := stream.Recv(); err != nil {
+				return err
+			}
+			arrived.Do(func() { f.arrive(n) })
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// stalledSenders send batches until the daemon takes no more, for they do not take its answers, and then do nothing.
+func (f *flooder) stalledSenders(n int) error {
+	var sent atomic.Int64
+	go func() {
+		for last := int64(-1); ; time.Sleep(time.Second) {
+			now := sent.Load()
+			if now == last && now > 0 {
+				f.flooding()
+			}
+			last = now
+		}
+	}()
+	return times(n, func() error {
+		// A window that does not grow, or it would take very many answers to fill it.
+		c, err := f.dial(grpc.WithInitialWindowSize(64<<10), grpc.WithInitialConnWindowSize(64<<10))
+		if err != nil {
+			return err
+		}
+		queue, err := f.queue()
+		if err != nil {
+			return err
+		}
+		stream, err := c.SendStream(context.Background())
+		if err != nil {
+			return err
+		}
+		request := &ipcdv1.SendStreamRequest{Kind: &ipcdv1.SendStreamRequest_Open{Open: &ipcdv1.SendStreamOpen{Queue: queue}}}
+		batch := &ipcdv1.SendStreamRequest{Kind: &ipcdv1.SendStreamRequest_Batch{Batch: &ipcdv1.SendStreamBatch{Messages: messages(1, 16)}}}
+		for ; ; request = batch {
+			if err := stream.Send(request); err != nil {
+				return err
+			}
+			sent.Add(1)
+		}
+	})
+}
+
+// stalledPeeks look at full queues and do not take what is shown.
+func (f *flooder) stalledPeeks(n int) error {
+	return times(n, func() error {
+		c, err := f.dial()
+		if err != nil {
+			return err
+		}
+		queue, err := f.filled(c, 8)
+		if err != nil {
+			return err
+		}
+		stream, err := c.Peek(context.Background(), &ipcdv1.PeekRequest{Queue: queue})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if err != nil {
+			return err
+		}
+		f.arrive(n)
+		<-stream.Context().Done()
+		return stream.Context().Err()
 	})
 }
 
