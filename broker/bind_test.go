@@ -464,6 +464,41 @@ func TestNativeSenderWaitsForThoseWhoMustHaveCopies_S29(t *testing.T) {
 	})
 }
 
+// What a kernel door has taken must not become more than the journal takes at once: nobody could be told.
+func TestNativeMessagesAndTheirCopiesFitTheJournal_S29(t *testing.T) {
+	f := &fakeDoors{}
+	onDisk(t, func(d *disk) {
+		d.o.Doors = f
+		d.o.Journal.SegmentBytes = 256 << 10
+		w := d.start()
+		defer w.Close()
+		w.create("/src")
+		for i := range 4 {
+			w.create(fmt.Sprintf("/dst%d", i))
+			w.bind("/src", fmt.Sprintf("/dst%d", i))
+		}
+		w.OpenDoors(f)
+		lane := f.opened["/src"].spec.Lane
+		body := func(n int) string { return strings.Repeat("x", n) }
+		for _, bodies := range [][]string{{body(30 << 10), body(30 << 10), body(30 << 10)}, {body(60 << 10)}} {
+			room, err := lane.Reserve(w.ctx, len(bodies), 120<<10)
+			w.must(err)
+			refused, err := room.Send(messages(bodies...))
+			w.must(err)
+			if refused != 0 {
+				t.Errorf("%d refused", refused)
+			}
+			room.Release()
+		}
+		w.must(w.Failure())
+		w.counts("/src", 4, 0, 0, 0)
+		w.counts("/dst0", 3, 0, 0, 0)
+		if s := w.bindStatus("/src", "/dst3"); s.Copied != 3 || s.Skipped != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 func TestBindsAndCopiesSurviveAPowerCut_S25(t *testing.T) {
 	onDisk(t, func(d *disk) {
 		w := d.start()

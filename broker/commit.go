@@ -159,7 +159,7 @@ func (b *Broker) admit(ctx context.Context, s *served, messages int, bytes int64
 	if err := b.admitMemory(bytes); err != nil || !s.durable {
 		return err
 	}
-	if most := b.maxFrame; bytes+int64(messages)*frameMessage+frameRest > most {
+	if most := b.maxFrame; !b.fitsFrame(messages, bytes) {
 		return reason.New(reason.MessageTooLarge, "%d messages of %d bytes together: they must fit a segment of the journal, which takes %d; send them in several batches, or raise segment_size",
 			messages, bytes, most)
 	}
@@ -173,6 +173,11 @@ func (b *Broker) admitMemory(bytes int64) error {
 			b.totals.memory.Load()).Retry(fullRetry)
 	}
 	return nil
+}
+
+// fitsFrame reports whether so many messages of so many bytes together surely fit a frame of the journal.
+func (b *Broker) fitsFrame(messages int, bytes int64) bool {
+	return bytes+int64(messages)*frameMessage+frameRest <= b.maxFrame
 }
 
 // frameOverhead is about what a frame or a message takes in the journal beside its bytes.

@@ -1,7 +1,10 @@
 package broker
 
 import (
+	"cmp"
+
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/reason"
 )
 
 // What comes through a kernel door can not be refused any more: its sender was told nothing and is gone. So room is kept
@@ -70,6 +73,14 @@ func (r *reservation) submitCopied(messages []queue.Message) (refused int, ticke
 	p.batch.Reserved = true
 	if err := f.plan(map[uint64]*part{r.s.id: p}); err != nil {
 		return len(messages), 0, err
+	}
+	if n, bytes, _ := f.size(); r.s.b.journal != nil && !r.s.b.fitsFrame(n, bytes) {
+		if half := len(messages) / 2; half > 0 {
+			n, before, err := r.submitCopied(messages[:half])
+			m, ticket, nextErr := r.submitCopied(messages[half:])
+			return n + m, max(before, ticket), cmp.Or(err, nextErr)
+		}
+		f.alone = reason.New(reason.MessageTooLarge, "all copies together must fit a segment of the journal, which takes %d bytes: raise segment_size", r.s.b.maxFrame)
 	}
 	f.lock()
 	if !f.current() {

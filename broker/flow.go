@@ -31,6 +31,7 @@ type flow struct {
 	sendOf   []int            // which send each of them is of
 	copies   bool             // there are binds
 	taken    bool             // the messages were taken from a kernel queue: no bind can refuse them any more
+	alone    error            // why there can be no copies at all
 	front    bool             // whoever sends is the first in line for room
 	single   bool             // it is one send: an error's index is that of a message, not that of a send
 }
@@ -196,11 +197,21 @@ func (f *flow) current() bool {
 // admit sees to it that there is room for all that may be stored, beside so many acks.
 func (f *flow) admit(ctx context.Context, acks int) error {
 	to := f.order[0].s // the others are as durable as it is, or more
-	messages, bytes, all := acks, int64(0), int64(0)
 	for _, p := range f.order {
 		if p.s.durable {
 			to = p.s
 		}
+	}
+	messages, bytes, all := f.size()
+	if err := f.b.admitMemory(all); err != nil {
+		return err
+	}
+	return f.b.admit(ctx, to, messages+acks, bytes)
+}
+
+// size is how many messages of how many bytes may come to durable queues, and the bytes of those for all queues.
+func (f *flow) size() (messages int, bytes, all int64) {
+	for _, p := range f.order {
 		p.eachStored(func(g int) {
 			n := int64(f.messages[g].Bytes())
 			if all += n; p.s.durable {
@@ -209,10 +220,7 @@ func (f *flow) admit(ctx context.Context, acks int) error {
 			}
 		})
 	}
-	if err := f.b.admitMemory(all); err != nil {
-		return err
-	}
-	return f.b.admit(ctx, to, messages, bytes)
+	return messages, bytes, all
 }
 
 // lock takes the locks of all parts.
@@ -326,6 +334,9 @@ func (f *flow) wanted(p *part, g int) (must bool, by *bound, why error) {
 			continue
 		}
 		w.lookLocked(p.s)
+		if f.alone != nil {
+			return false, w.bound, f.alone
+		}
 		switch {
 		case !w.bind.Skip && w.why != nil:
 			return true, w.bound, w.why
