@@ -18,7 +18,7 @@ import (
 )
 
 // schemaByteWork is what it takes to compile a byte of a descriptor set, about: see fair.
-const schemaByteWork = 50 * time.Nanosecond
+const schemaByteWork = 500 * time.Nanosecond
 
 // RegisterSchema makes the next version of a queue's schema. See transport.Broker.
 func (b *Broker) RegisterSchema(ctx context.Context, id identity.Identity, r SchemaRequest) (_ SchemaOutcome, err error) {

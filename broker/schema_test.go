@@ -364,6 +364,24 @@ func TestSendsAreRefusedWhereTheSchemaCanNotBeUsed(t *testing.T) {
 	}
 }
 
+// What a temporary queue has ends with it, and the journal knows nothing of it.
+func TestTemporaryQueuesMayHaveASchema(t *testing.T) {
+	inWorld(t, func(w *world) {
+		info, end, err := w.OpenTemporary(w.ctx, alice, func(*queue.Settings) error { return nil })
+		w.must(err)
+		defer end()
+		w.register(info.Name, orderSet(0, "id"), validated)
+		_, err = w.Send(w.ctx, alice, SendRequest{Queue: info.Name, Messages: []queue.Message{order(2)}})
+		w.wants(err, reason.SchemaMismatch)
+		s := w.byName[info.Name]
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.last != 0 || s.frame != nil {
+			w.Errorf("it is in frame %d of the journal", s.last)
+		}
+	})
+}
+
 func BenchmarkCheckBodiesWithoutSchema(b *testing.B) {
 	s := new(served)
 	m := []queue.Message{order(1)}

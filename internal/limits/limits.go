@@ -82,7 +82,7 @@ const (
 // What descriptor sets and bodies of a schema may cost.
 const (
 	SchemaFiles     = 1024    // of a descriptor set
-	SchemaElements  = 100_000 // messages, fields, enums and the like in a descriptor set
+	SchemaElements  = 50_000  // messages, fields, enums and the like in a descriptor set
 	SchemaNameBytes = 8 << 20 // of all full names in it
 	SchemaDepth     = 100     // of messages within each other, in descriptors and bodies; as many readers allow
 )

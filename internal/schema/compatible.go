@@ -120,9 +120,15 @@ func (c *comparison) message(was, is protoreflect.MessageDescriptor) {
 
 // reserved tells which reservations were given up. One whose number or name is used again was told before.
 func (c *comparison) reserved(was, is protoreflect.MessageDescriptor, after map[protoreflect.FieldNumber]protoreflect.FieldDescriptor) {
-	for i := range was.ReservedRanges().Len() {
-		r := was.ReservedRanges().Get(i)
-		if missing := uncovered(r, is.ReservedRanges()); missing < r[1] && after[missing] == nil {
+	others, next := sortedRanges(is), 0 // both rise, so that hostile ones cost no more than to sort them
+	for _, r := range sortedRanges(was) {
+		missing := r[0]
+		for ; next < len(others) && others[next][0] <= missing; next++ {
+			if missing = max(missing, others[next][1]); missing >= r[1] {
+				break // it may cover the next one too
+			}
+		}
+		if missing < r[1] && after[missing] == nil {
 			c.found("number %d of %s is not reserved any more", missing, was.FullName())
 		}
 	}
@@ -133,20 +139,14 @@ func (c *comparison) reserved(was, is protoreflect.MessageDescriptor, after map[
 	}
 }
 
-// uncovered returns the first number of a range that none of the others has, and its end if they have all.
-func uncovered(r [2]protoreflect.FieldNumber, others protoreflect.FieldRanges) protoreflect.FieldNumber {
-	sorted := make([][2]protoreflect.FieldNumber, others.Len())
+// sortedRanges are the reserved numbers of a message. Ranges do not overlap.
+func sortedRanges(m protoreflect.MessageDescriptor) [][2]protoreflect.FieldNumber {
+	sorted := make([][2]protoreflect.FieldNumber, m.ReservedRanges().Len())
 	for i := range sorted {
-		sorted[i] = others.Get(i)
+		sorted[i] = m.ReservedRanges().Get(i)
 	}
 	slices.SortFunc(sorted, func(a, b [2]protoreflect.FieldNumber) int { return cmp.Compare(a[0], b[0]) })
-	next := r[0]
-	for _, o := range sorted {
-		if o[0] <= next && next < o[1] {
-			next = o[1]
-		}
-	}
-	return min(next, r[1])
+	return sorted
 }
 
 func (c *comparison) field(message protoreflect.FullName, was, is protoreflect.FieldDescriptor) {

@@ -1,8 +1,11 @@
 package schema
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -14,7 +17,7 @@ import (
 // Message is a message of a set, ready to hold bodies against. It is safe for concurrent use.
 type Message struct {
 	name     string
-	fields   map[protowire.Number]*field
+	fields   []field // by number
 	required []*field
 }
 
@@ -28,7 +31,7 @@ type field struct {
 	message  *Message       // or nil
 	required int            // place in the message's required fields, from 1; 0: it may be missing
 	enum     string         // name of a closed enum, of which other values are not known; "": it is none
-	values   map[int32]bool // its values
+	values   []int32        // its values, rising
 }
 
 // Shapes makes messages of a set ready to validate, what they have in common once. It is not safe for concurrent use.
@@ -66,10 +69,13 @@ func (s *Set) shape(d protoreflect.MessageDescriptor, known map[string]*Message)
 	if m := known[name]; m != nil {
 		return m
 	}
-	m := &Message{name: name, fields: map[protowire.Number]*field{}}
+	m := &Message{name: name}
 	known[name] = m
-	for number, fd := range s.fields(d) {
-		f := &field{number: number, name: string(fd.Name()), wire: wireTypes[fd.Kind()], packable: fd.IsList() && packable(fd.Kind())}
+	all := s.fields(d)
+	m.fields = make([]field, len(all))
+	for i, number := range slices.Sorted(maps.Keys(all)) {
+		fd, f := all[number], &m.fields[i]
+		*f = field{number: number, name: string(fd.Name()), wire: wireTypes[fd.Kind()], packable: fd.IsList() && packable(fd.Kind())}
 		switch fd.Kind() {
 		case protoreflect.MessageKind, protoreflect.GroupKind:
 			f.message = s.shape(fd.Message(), known)
@@ -77,19 +83,31 @@ func (s *Set) shape(d protoreflect.MessageDescriptor, known map[string]*Message)
 			f.text = enforcesUTF8(fd)
 		case protoreflect.EnumKind:
 			if e := fd.Enum(); e.IsClosed() {
-				f.enum, f.values = string(e.FullName()), map[int32]bool{}
-				for i := range e.Values().Len() {
-					f.values[int32(e.Values().Get(i).Number())] = true
+				f.enum, f.values = string(e.FullName()), make([]int32, e.Values().Len())
+				for i := range f.values {
+					f.values[i] = int32(e.Values().Get(i).Number())
 				}
+				slices.Sort(f.values)
 			}
 		}
 		if fd.Cardinality() == protoreflect.Required {
 			m.required = append(m.required, f)
 			f.required = len(m.required)
 		}
-		m.fields[number] = f
 	}
 	return m
+}
+
+// field returns what may stand under a number, nil if nothing may.
+func (m *Message) field(number protowire.Number) *field {
+	if i := int(number) - 1; i < len(m.fields) && m.fields[i].number == number { // most number them so
+		return &m.fields[i]
+	}
+	i, found := slices.BinarySearchFunc(m.fields, number, func(f field, n protowire.Number) int { return cmp.Compare(f.number, n) })
+	if !found {
+		return nil
+	}
+	return &m.fields[i]
 }
 
 // wireTypes is how a value of each kind stands in a body.
@@ -154,7 +172,7 @@ func (w *walk) message(m *Message, b []byte, group protowire.Number, depth int) 
 			}
 			return b, m.complete(seen)
 		}
-		f := m.fields[number]
+		f := m.field(number)
 		if f == nil {
 			if !w.lenient {
 				return nil, fmt.Errorf("field %d is not known to %s", number, m.name)
@@ -219,13 +237,19 @@ func (w *walk) field(m *Message, f *field, wire protowire.Type, b []byte, depth 
 	return b[n:], err
 }
 
+// knows reports whether a closed enum has the value.
+func (f *field) knows(v int32) bool {
+	_, found := slices.BinarySearch(f.values, v)
+	return found
+}
+
 // value goes through one number and returns what follows.
 func (f *field) value(m *Message, b []byte) (rest []byte, err error) {
 	n := 0
 	switch f.wire {
 	case protowire.VarintType:
 		var v uint64
-		if v, n = protowire.ConsumeVarint(b); n > 0 && f.enum != "" && !f.values[int32(v)] {
+		if v, n = protowire.ConsumeVarint(b); n > 0 && f.enum != "" && !f.knows(int32(v)) {
 			return nil, fmt.Errorf("field %d (%s) of %s is %d, which %s does not know", f.number, f.name, m.name, int32(v), f.enum)
 		}
 	case protowire.Fixed32Type:
