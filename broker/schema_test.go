@@ -261,6 +261,22 @@ func TestWhatProgramsCouldTripOverIsRefusedUnlessAllowed(t *testing.T) {
 	})
 }
 
+// Two who register at the same time: the second is compared with what the first made.
+func TestAVersionIsOnlyMadeAfterTheOneItWasComparedWith(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.create("/q")
+		w.register("/q", orderSet(0, "id"), validated)
+		s := w.byName["/q"]
+		r := SchemaRequest{Queue: "/q", Descriptors: orderSet(0, "other"), Types: validated}
+		if _, done, err := s.addSchema(alice, &r, 0, nil); done || err != nil {
+			w.Errorf("made although version 1 came in between, %v", err)
+		}
+		if got, _, _ := w.GetSchema(w.ctx, alice, "/q", 0); got.Version != 1 {
+			w.Errorf("version %d", got.Version)
+		}
+	})
+}
+
 func TestSchemasNeedTheRightsOfWhoManages(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.create("/q", func(s *queue.Settings) { s.Mode = 0o604 })
@@ -317,6 +333,15 @@ func TestSchemasSurviveCompactionAndRestarts(t *testing.T) {
 		for i := range 18 {
 			w.register(name, orderSet(20_000+i, "id"), validated)
 		}
+	}
+	share := 0.0 // else compaction would copy such a segment again and again
+	for _, segment := range w.journal.Segments() {
+		live, err := w.compactor.liveShare(segment)
+		w.must(err)
+		share = max(share, live)
+	}
+	if share < 0.5 {
+		t.Errorf("segments full of schemas are taken for live by %.2f", share)
 	}
 	_, err := w.RegisterSchema(w.ctx, alice, SchemaRequest{Queue: "/q", Descriptors: orderSet(limits.SegmentBytesMin, "id"), Types: validated})
 	w.wants(err, reason.SchemaInvalid)

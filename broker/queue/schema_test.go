@@ -81,3 +81,19 @@ func TestSchemasOutliveTheSegmentsTheyWereWrittenIn(t *testing.T) {
 		want(t, fmt.Sprintf("seed %d: schemas", seed), []any{again.schemas.all, again.schemas.last, again.schemas.bytes}, []any{q.schemas.all, q.schemas.last, q.schemas.bytes})
 	}
 }
+
+// Where a version lies of which that is not known is no reason to lose it.
+func TestSchemasThatLieNobodyKnowsWhereAreKept(t *testing.T) {
+	q, again := newQueue(nil), NewLoading(1)
+	q.Emit = func(r *Record) {
+		if err := replayOne(again, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q.KeepBase(at(0))
+	q.AddSchema(at(0), []byte("x"), nil)
+	if err := again.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "kept", again.KeepSchemas(at(0), 1), true)
+}
