@@ -332,3 +332,20 @@ func TestASendToAStoppingDaemonWithoutDeadlineIsToldAtOnce(t *testing.T) {
 		t.Errorf("at its deadline: %v, want ErrShuttingDown", err)
 	}
 }
+
+// That the daemon may come back is no reason to wait: the reply queue does not.
+func TestARequestFailsAtOnceWhenTheDaemonEnds(t *testing.T) {
+	f := startFake(t)
+	c := f.dial(t)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Request(context.Background(), "/jobs", body("a"))
+		ended <- err
+	}()
+	receiveOne(t, f.dial(t).Queue("/jobs"), ReceiveOptions{Wait: WaitForever})
+	start := time.Now()
+	f.stop()
+	if err := <-ended; !errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, ErrTimedOut) {
+		t.Errorf("%v after %v, want ErrReplyLost", err, time.Since(start))
+	}
+}

@@ -29,7 +29,9 @@ const (
 //
 // Should the connection break meanwhile, the batch is sent again under the ids under which the daemon
 // stores it once, for a minute at most. Where it remains open whether it was stored, also because ctx ended,
-// the error is ErrOutcomeUnknown; ErrUnreachable says that nothing was sent.
+// the error is ErrOutcomeUnknown; ErrUnreachable says that nothing was sent. A daemon that is stopping stores nothing: where
+// ctx has a deadline, Send waits that long, and for a minute at most, for the one that comes next, else it fails with
+// ErrShuttingDown.
 //
 // At a full queue with OverflowBlock, Send waits until ctx ends; with a deadline it gives up a little
 // earlier, so that the daemon can say for sure that nothing was stored.

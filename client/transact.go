@@ -77,7 +77,7 @@ func (tx *Tx) Stored() []Sent {
 //
 // Should the connection break meanwhile, the same is repeated under ids by which the daemon does it once.
 // Where it remains open whether it was done, the error is ErrOutcomeUnknown; so it is where there were only
-// acks, which have no ids, and the repeat found one of them stale.
+// acks, which have no ids, and the repeat found one of them stale. A daemon that is stopping is waited for as by Send.
 //
 // In the handler of a Consume, a delivery that was acked so is settled: what the handler returns counts
 // for nothing.
