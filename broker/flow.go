@@ -402,8 +402,9 @@ func (f *flow) fit(now queue.Instant, p *part, all []int) {
 			if err := f.trySpare(now, p, all); err != nil { // the owner's quota was used up elsewhere meanwhile
 				for _, g := range all {
 					f.skip(p, g, err)
+					p.has[g] = false
 				}
-				p.spare.Messages = p.spare.Messages[:0]
+				_ = f.trySpare(now, p, nil)
 			}
 		}
 		return
@@ -415,7 +416,7 @@ func (f *flow) fit(now queue.Instant, p *part, all []int) {
 
 // trySpare says what is in the way of those copies, which are then the part's spare ones.
 func (f *flow) trySpare(now queue.Instant, p *part, all []int) error {
-	p.spare.Messages = p.spare.Messages[:0]
+	p.spare.Messages, p.spareTakes = p.spare.Messages[:0], all
 	if len(all) == 0 {
 		return nil
 	}
@@ -428,7 +429,6 @@ func (f *flow) trySpare(now queue.Instant, p *part, all []int) error {
 	if err == nil {
 		p.gets(all, duplicates)
 	}
-	p.spareTakes = all
 	return err
 }
 
