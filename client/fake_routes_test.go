@@ -103,6 +103,12 @@ func (f *fake) ImportMessages(_ context.Context, r *ipcdv1.ImportMessagesRequest
 func (f *fake) OpenTemporaryQueue(r *ipcdv1.OpenTemporaryQueueRequest, stream grpc.ServerStreamingServer[ipcdv1.OpenTemporaryQueueResponse]) error {
 	f.mu.Lock()
 	f.temporaries++
+	if f.hooks.temporary != nil {
+		if err := f.hooks.temporary(f.temporaries); err != nil {
+			f.mu.Unlock()
+			return statusOf(err.(*reason.Error))
+		}
+	}
 	name := fmt.Sprintf("/tmp.%s%d", f.instance, f.temporaries)
 	q := &fakeQueue{p: &ipcdv1.Queue{Name: name, Settings: r.GetSettings(), Temporary: true}}
 	f.queues[name] = q

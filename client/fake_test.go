@@ -90,6 +90,7 @@ type hooks struct {
 	settled     func()            // a frame of settlements is done and not yet confirmed
 	getInfo     func()
 	publish     func(n int) error // n-th request to publish came
+	temporary   func(n int) error // n-th temporary queue is asked for
 }
 
 type fakeQueue struct {

@@ -35,7 +35,7 @@ func (c *Client) Request(ctx context.Context, queue string, m Message) (*Deliver
 		ctx, cancel = context.WithDeadline(ctx, deadline)
 		defer cancel()
 	}
-	w, err := c.replies.expect(ctx, c)
+	w, err := c.expectReply(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +52,21 @@ func (c *Client) Request(ctx context.Context, queue string, m Message) (*Deliver
 		return d, nil // also where the answer to the send was lost
 	}
 	return nil, err
+}
+
+// expectReply registers a request. Where the daemon is stopping it waits for the one that comes next, as Send does.
+func (c *Client) expectReply(ctx context.Context) (*waitingReply, error) {
+	var until time.Time
+	for try := 0; ; try++ {
+		w, err := c.replies.expect(ctx, c)
+		if err == nil {
+			return w, nil
+		}
+		var e *Error
+		if !errors.As(err, &e) || !c.mayComeBack(ctx, e, false, &until) || c.reconnect(ctx, until, try) != nil {
+			return nil, err
+		}
+	}
 }
 
 // LateReplies is how many replies came too late: those to this client's requests that nobody waited for any more, and those

@@ -283,6 +283,27 @@ func TestRespondAcksAndCountsWhereTheRequesterHasGone(t *testing.T) {
 	}
 }
 
+func TestARequestWaitsForTheDaemonThatComesNext(t *testing.T) {
+	f := startFake(t)
+	f.setHooks(hooks{temporary: func(n int) error {
+		switch n {
+		case 1, 2:
+			return reason.New(reason.ShuttingDown, "the daemon is stopping")
+		case 4:
+			return reason.New(reason.QuotaExceeded, "too many")
+		}
+		return nil
+	}})
+	c := f.dial(t)
+	responding(t, f.dial(t).Queue("/jobs"), shout, ConsumeOptions{})
+	if d, err := c.Request(t.Context(), "/jobs", body("a")); err != nil || string(d.Body) != "A" {
+		t.Errorf("%v", err)
+	}
+	if _, err := f.dial(t).Request(t.Context(), "/jobs", body("a")); !errors.Is(err, ErrQuotaExceeded) {
+		t.Errorf("refused for good: %v, want ErrQuotaExceeded", err)
+	}
+}
+
 // A daemon that is stopping has stored nothing: with a deadline, the send waits for the next one.
 func TestASendToAStoppingDaemonGoesToTheNextWithinItsDeadline(t *testing.T) {
 	f := startFake(t)
