@@ -38,7 +38,7 @@ class Consumer:
 
     A connection that breaks is made again; the deliveries of the broken one come again, and can no longer be settled
     (StaleReceipt). on_reconnect is told why. on_error is told of settlements by run that failed; it is called from another
-    thread and must not wait for a settlement.
+    thread and must not wait for a settlement. What they raise ends the consumer.
     """
 
     def __init__(
@@ -64,17 +64,21 @@ class Consumer:
         self.backlog: queue.SimpleQueue[Optional[Delivery]] = queue.SimpleQueue()  # None: there will be no more
         self.stopping = False
         self._on_reconnect = on_reconnect
-        self._begun: queue.SimpleQueue[Optional[errors.Error]] = queue.SimpleQueue()
+        self._begun: queue.SimpleQueue[Optional[BaseException]] = queue.SimpleQueue()
         self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()  # while it waits to connect again
         self._stream: Optional[Stream] = None
-        self._error: Optional[errors.Error] = None
+        self._error: Optional[BaseException] = None
         self._thread = threading.Thread(target=self._run, name="ipcd-consumer", daemon=True)
 
     # The calling threads.
 
     def __enter__(self) -> Consumer:
         self._thread.start()
-        error = self._begun.get()
+        try:
+            error = self._begun.get()
+        except BaseException:  # the program was interrupted
+            self.stop()
+            raise
         if error is not None:
             self._thread.join()
             raise error
@@ -200,9 +204,10 @@ class Consumer:
     def _run(self) -> None:
         try:
             self._error = self._keep()
-        finally:
-            self._begun.put(self._error)
-            self.backlog.put(None)
+        except BaseException as err:  # of a callback: whoever iterates is told
+            self._error = err
+        self._begun.put(self._error)
+        self.backlog.put(None)
 
     def _keep(self) -> Optional[errors.Error]:
         """Keeps a stream open until it is stopped, or the daemon refuses. Returns why."""

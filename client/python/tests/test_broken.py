@@ -16,7 +16,7 @@ class LostAnswerTest(DaemonTest):
         self.addCleanup(self.proxy.close)
         self.far = ipcd.connect(self.proxy.address)
         self.addCleanup(self.far.close)
-        self.far.info()  # it is connected
+        self.far._daemon_instance(None)  # it is connected
 
     def test_send_whose_answer_was_lost_is_stored_once(self):
         q = self.create()

@@ -65,7 +65,7 @@ class ConsumerTest(DaemonTest):
             self.assertEqual(next(deliveries).body, b"3")
 
     def test_leases_are_prolonged_while_deliveries_are_held(self):
-        q = self.create(lease=0.2)
+        q = self.create(lease=3)
         q.send(b"1")
         with q.consumer() as deliveries:
             d = next(deliveries)
@@ -130,6 +130,29 @@ class ConsumerTest(DaemonTest):
         self.assertEqual(sorted(map(int, seen)), list(range(40)))
         stats = q.info().stats
         self.assertEqual((stats.consumed_total, stats.buried), (36, 4))
+
+    def test_settlement_that_failed_is_told(self):
+        q = self.create()
+        q.send_many([b"1", b"2"])
+        told = []
+        with q.consumer(on_error=lambda d, e: (told.append((d.body, type(e))), deliveries.stop())) as deliveries:
+
+            def handler(d):
+                if d.body == b"1":
+                    q.purge(states="leased", types=1, max_sequence=d.sequence)
+
+            deliveries.run(handler)
+        self.assertEqual(told, [(b"1", ipcd.StaleReceipt)])
+
+    def test_what_a_callback_raises_ends_it(self):
+        q = self.create()
+        q.send(b"1")
+
+        def on_error(d, e):
+            raise RuntimeError(d.body)
+
+        with self.assertRaisesRegex(RuntimeError, "1"):
+            q.consume(lambda d: q.purge(states="leased"), on_error=on_error)
 
     def test_interrupted_program_finishes_in_good_order(self):
         q = self.create()

@@ -67,7 +67,7 @@ class SendTest(DaemonTest):
         q = self.create(max_messages=1, overflow="block")
         q.send(b"1")
         with self.assertRaises(ipcd.TimedOut):
-            q.send(b"2", timeout=0.2)
+            q.send(b"2", timeout=4)
         sender = threading.Thread(target=q.send, args=(b"3",))
         sender.start()
         eventually(lambda: q.info().stats.blocked_senders == 1, "the sender waits")

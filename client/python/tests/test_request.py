@@ -1,11 +1,16 @@
 """Request and reply, temporary queues."""
 
 import threading
-import time
+from unittest import mock
 
 import ipcd
+from ipcd._convert import Deadline
+from ipcd._request import _Waiter
 
 from .daemon import DaemonTest, Proxy, eventually
+
+# A request that waits for no reply once it is sent, as if the time given had passed just then.
+GIVE_UP = mock.patch.object(_Waiter, "wait", side_effect=ipcd.TimedOut("no reply came"))
 
 
 class RequestTest(DaemonTest):
@@ -51,23 +56,27 @@ class RequestTest(DaemonTest):
 
     def test_request_lives_no_longer_than_who_waits(self):
         q = self.create()
-        with self.assertRaises(ipcd.TimedOut):
-            self.client.request(q.name, b"?", timeout=0.05)
+        with GIVE_UP, self.assertRaises(ipcd.TimedOut):
+            self.client.request(q.name, b"?", timeout=5)
         eventually(lambda: q.info().stats.messages == 0, "the request is gone")
 
     def test_late_reply_is_counted(self):
         q = self.create()
-        with self.assertRaises(ipcd.TimedOut):
-            self.client.request(q.name, b"?", timeout=0.05, ttl=60)
+        with GIVE_UP, self.assertRaises(ipcd.TimedOut):
+            self.client.request(q.name, b"?", timeout=60, ttl=60)
         (d,) = q.receive(wait=None)
         d.reply(b"late")
         eventually(lambda: self.client.late_replies == 1, "the reply is counted")
 
+    def test_time_given_is_over(self):
+        with self.assertRaises(ipcd.TimedOut):
+            _Waiter("id").wait(Deadline(0.01))
+
     def test_reply_to_nobody_is_refused(self):
         q = self.create()
         with ipcd.connect(self.daemon.address) as asking:
-            with self.assertRaises(ipcd.TimedOut):
-                asking.request(q.name, b"?", timeout=0.05, ttl=60)
+            with GIVE_UP, self.assertRaises(ipcd.TimedOut):
+                asking.request(q.name, b"?", timeout=60, ttl=60)
         (d,) = q.receive(wait=None)
         eventually(lambda: not list(self.client.queues("tmp.*")), "the queue for replies has ended")
         with self.assertRaises(ipcd.QueueNotFound):
@@ -95,18 +104,16 @@ class RequestTest(DaemonTest):
 
             def ask():
                 try:
-                    client.request(q.name, b"?", timeout=60)
+                    client.request(q.name, b"?", timeout=3600)
                 except ipcd.Error as e:
                     failed.append(e)
 
             thread = threading.Thread(target=ask)
             thread.start()
             eventually(lambda: q.info().stats.ready == 1, "the request is there")
-            began = time.monotonic()
             proxy.cut()
             thread.join()
             self.assertIsInstance(failed[0], ipcd.ReplyLost)
-            self.assertLess(time.monotonic() - began, 50)
             q.purge()
             self.serve(q, lambda d: b"!")
             again = eventually(lambda: self.try_again(client, q), "the next request gets through")
@@ -154,8 +161,8 @@ class RespondTest(DaemonTest):
         self.addCleanup(q.delete)
         self.assertEqual(self.client.request(q.name, "1", timeout=60).body, b"re 1")
         eventually(lambda: q.info().stats.consumed_total == 1, "it is acked")
-        with self.assertRaises(ipcd.TimedOut):
-            self.client.request(q.name, "bad", timeout=0.1)
+        with GIVE_UP, self.assertRaises(ipcd.TimedOut):
+            self.client.request(q.name, "bad", timeout=60)
         eventually(lambda: q.info().stats.nacked_total >= 1, "it is nacked")
         q.purge()
         q.send(b"2", reply_to="/nobody")
