@@ -9,7 +9,7 @@ import (
 )
 
 // descriptorSet is of what a descriptor set itself is made.
-var descriptorSet = new(Set).shape((*descriptorpb.FileDescriptorSet)(nil).ProtoReflect().Descriptor(), map[string]*Message{})
+var descriptorSet = new(Set).Shapes().shape((*descriptorpb.FileDescriptorSet)(nil).ProtoReflect().Descriptor())
 
 // countElements bounds what a set takes in memory: two bytes may be a message with a descriptor of hundreds.
 func countElements(descriptors []byte) error {

@@ -19,7 +19,7 @@ func (s *Set) ToJSON(message string, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	// Checked before anything is made of it: two bytes may be a message of hundreds.
-	if _, err := (&walk{lenient: true, left: maxJSONParts}).message(s.shape(m, map[string]*Message{}), body, 0, 0); err != nil {
+	if _, err := (&walk{lenient: true, left: maxJSONParts}).message(s.Shapes().shape(m), body, 0, 0); err != nil {
 		return nil, err
 	}
 	decoded := dynamicpb.NewMessage(m)

@@ -38,10 +38,11 @@ type field struct {
 type Shapes struct {
 	set   *Set
 	known map[string]*Message
+	enums map[string][]int32 // values of closed enums, rising: a set may have many fields of one enum with many values
 }
 
 // Shapes returns a maker of such messages.
-func (s *Set) Shapes() *Shapes { return &Shapes{s, map[string]*Message{}} }
+func (s *Set) Shapes() *Shapes { return &Shapes{s, map[string]*Message{}, map[string][]int32{}} }
 
 // Of returns the message of that full name.
 func (x *Shapes) Of(message string) (*Message, error) {
@@ -49,7 +50,7 @@ func (x *Shapes) Of(message string) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.set.shape(m, x.known), nil
+	return x.shape(m), nil
 }
 
 // Validate says why a body is not such a message, if it is not: it must be well-formed, with all required fields and none
@@ -64,30 +65,26 @@ func (s *Set) Validate(message string, body []byte) error {
 }
 
 // shape makes a Message, and those that it is made of, each once.
-func (s *Set) shape(d protoreflect.MessageDescriptor, known map[string]*Message) *Message {
+func (x *Shapes) shape(d protoreflect.MessageDescriptor) *Message {
 	name := string(d.FullName())
-	if m := known[name]; m != nil {
+	if m := x.known[name]; m != nil {
 		return m
 	}
 	m := &Message{name: name}
-	known[name] = m
-	all := s.fields(d)
+	x.known[name] = m
+	all := x.set.fields(d)
 	m.fields = make([]field, len(all))
 	for i, number := range slices.Sorted(maps.Keys(all)) {
 		fd, f := all[number], &m.fields[i]
 		*f = field{number: number, name: string(fd.Name()), wire: wireTypes[fd.Kind()], packable: fd.IsList() && packable(fd.Kind())}
 		switch fd.Kind() {
 		case protoreflect.MessageKind, protoreflect.GroupKind:
-			f.message = s.shape(fd.Message(), known)
+			f.message = x.shape(fd.Message())
 		case protoreflect.StringKind:
 			f.text = enforcesUTF8(fd)
 		case protoreflect.EnumKind:
 			if e := fd.Enum(); e.IsClosed() {
-				f.enum, f.values = string(e.FullName()), make([]int32, e.Values().Len())
-				for i := range f.values {
-					f.values[i] = int32(e.Values().Get(i).Number())
-				}
-				slices.Sort(f.values)
+				f.enum, f.values = string(e.FullName()), x.valuesOf(e)
 			}
 		}
 		if fd.Cardinality() == protoreflect.Required {
@@ -96,6 +93,21 @@ func (s *Set) shape(d protoreflect.MessageDescriptor, known map[string]*Message)
 		}
 	}
 	return m
+}
+
+// valuesOf returns the values of an enum, which all its fields share.
+func (x *Shapes) valuesOf(e protoreflect.EnumDescriptor) []int32 {
+	name := string(e.FullName())
+	values, known := x.enums[name]
+	if !known {
+		values = make([]int32, e.Values().Len())
+		for i := range values {
+			values[i] = int32(e.Values().Get(i).Number())
+		}
+		slices.Sort(values)
+		x.enums[name] = values
+	}
+	return values
 }
 
 // field returns what may stand under a number, nil if nothing may.

@@ -1,0 +1,44 @@
+package schema
+
+import (
+	"fmt"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// A set of 1 MiB may have tens of thousands of fields of one closed enum with as many values: held once for each field they
+// would take gigabytes.
+func TestFieldsOfOneEnumShareItsValues(t *testing.T) {
+	const n = 100
+	enum := &descriptorpb.EnumDescriptorProto{Name: proto.String("E")}
+	m := &descriptorpb.DescriptorProto{Name: proto.String("M")}
+	for i := range n {
+		enum.Value = append(enum.Value, &descriptorpb.EnumValueDescriptorProto{Name: proto.String(fmt.Sprintf("v%x", i)), Number: proto.Int32(int32(i))})
+		m.Field = append(m.Field, &descriptorpb.FieldDescriptorProto{Name: proto.String(fmt.Sprintf("f%x", i)), Number: proto.Int32(int32(i + 1)),
+			Type: descriptorpb.FieldDescriptorProto_TYPE_ENUM.Enum(), TypeName: proto.String(".E"), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()})
+	}
+	b, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{{Name: proto.String("a"), Syntax: proto.String("proto2"),
+		MessageType: []*descriptorpb.DescriptorProto{m}, EnumType: []*descriptorpb.EnumDescriptorProto{enum}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := Compile(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shape, err := set.Shapes().Of("M")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := shape.fields[0].values
+	if len(first) != n {
+		t.Fatalf("%d values", len(first))
+	}
+	for i := range shape.fields {
+		if &shape.fields[i].values[0] != &first[0] {
+			t.Fatalf("field %d has values of its own", i)
+		}
+	}
+}
