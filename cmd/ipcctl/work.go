@@ -90,7 +90,12 @@ Values with a NUL byte, which no environment can hold, are left out.`,
 			dash := cmd.ArgsLenAtDash()
 			return a.work(ctx, args[:dash], args[dash:], &o)
 		}),
-		ValidArgsFunction: a.completeQueues(anyNumber),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
+			if cmd.ArgsLenAtDash() >= 0 { // the command's own words
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			return a.completeQueues(anyNumber)(cmd, args, begin)
+		},
 	}
 	f := cmd.Flags()
 	addText(f, &o.selector, "type", "t", "SEL", "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")

@@ -78,8 +78,8 @@ func TestACommandThatTakesTooLongIsKilledWithAllThatItStarted(t *testing.T) {
 	f := startFake(t)
 	f.add("/q", "a")
 	pids := filepath.Join(t.TempDir(), "pids")
-	r := f.ctl(t, "", "work", "q", "-n", "1", "--timeout", "300ms", "--nack-delay", "7s", "--", "sh", "-c", "sleep 600 & echo $! >"+pids+"; wait")
-	if r.exit != 1 || !strings.Contains(r.err, "nacked, it took longer than 300ms") {
+	r := f.ctl(t, "", "work", "q", "-n", "1", "--timeout", "300ms", "--nack-delay", "7s", "--", "sh", "-c", "trap 'echo told >&2' TERM; sleep 600 & echo $! >"+pids+"; wait")
+	if r.exit != 1 || !strings.Contains(r.err, "told\n") || !strings.Contains(r.err, "nacked, it took longer than 300ms") {
 		t.Errorf("exit %d, stderr %s", r.exit, r.err)
 	}
 	settled := seen[*ipcdv1.Settlements](t, f).Settlements[0].GetNack()
