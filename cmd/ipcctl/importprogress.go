@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // importSuffix is what the name of a file ends in that tells how far an import has come.
@@ -52,11 +53,21 @@ func (p *importProgress) save(place importPlace) error {
 	if err != nil {
 		return err
 	}
-	partial := p.path + partialSuffix
-	if err := os.WriteFile(partial, append(text, '\n'), 0o600); err != nil {
+	f, err := os.CreateTemp(filepath.Dir(p.path), filepath.Base(p.path)+".*")
+	if err != nil {
 		return err
 	}
-	return os.Rename(partial, p.path)
+	_, err = f.Write(append(text, '\n'))
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), p.path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // the error that matters is known
+	}
+	return err
 }
 
 func (p *importProgress) remove() error {
