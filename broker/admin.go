@@ -172,6 +172,9 @@ func (b *Broker) checkSettings(id identity.Identity, name string, s, old *queue.
 	if old != nil && old.Durability != s.Durability {
 		return reason.Invalid("settings.durability", "durability can not be changed: create another queue").On(name)
 	}
+	if size := s.RecordBytes(); b.journal != nil && 2*int64(size)+frameRest > b.maxFrame {
+		return reason.Invalid("settings", "settings of %d bytes: with this segment_size they may have %d; name fewer types", size, (b.maxFrame-frameRest)/2).On(name)
+	}
 	if !b.access.Admin(id) {
 		if old == nil && s.OwnerUID != id.UID || old != nil && s.OwnerUID != old.OwnerUID {
 			return reason.New(reason.AccessDenied, "owner_uid %d: only an admin may give a queue to somebody else", s.OwnerUID).On(name)

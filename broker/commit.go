@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ipcd/ipcd/broker/journal"
+	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -144,12 +145,21 @@ func (s *served) publishCommittedLocked() bool {
 // Await waits until what the ticket stands for is on disk. The context ends only the waiting. An error other than
 // the context's is UNHEALTHY: the daemon stops, and what was asked for may or may not have happened.
 func (b *Broker) Await(ctx context.Context, t Ticket) error {
-	if t == 0 || b.journal == nil {
+	if b.journal == nil {
+		return nil
+	}
+	if t == 0 {
+		if failure := b.Failure(); failure != nil {
+			return unhealthy(failure)
+		}
 		return nil
 	}
 	err := b.journal.Wait(ctx, journal.Number(t))
 	if err != nil && ctx.Err() == nil {
 		return unhealthy(err)
+	}
+	if failure := b.Failure(); err == nil && failure != nil { // what was decided may never have come to the journal
+		return unhealthy(failure)
 	}
 	return err
 }
@@ -175,6 +185,9 @@ func (b *Broker) admitMemory(bytes int64) error {
 	return nil
 }
 
+// recordBytes is what a message takes at most in a frame, beside frameMessage.
+func recordBytes(m *queue.Message) int64 { return int64(m.Bytes() + len(m.Headers)*frameHeader) }
+
 // fitsFrame reports whether so many messages of so many bytes together surely fit a frame of the journal.
 func (b *Broker) fitsFrame(messages int, bytes int64) bool {
 	return bytes+int64(messages)*frameMessage+frameRest <= b.maxFrame
@@ -186,6 +199,7 @@ const frameOverhead = 64
 // What a frame takes at most beside the bytes of its messages: for each message, and for the rest.
 const (
 	frameMessage = 192
+	frameHeader  = 5 // lengths of its name and value
 	frameRest    = 16 << 10
 )
 

@@ -213,7 +213,7 @@ func (f *flow) admit(ctx context.Context, acks int) error {
 func (f *flow) size() (messages int, bytes, all int64) {
 	for _, p := range f.order {
 		p.eachStored(func(g int) {
-			n := int64(f.messages[g].Bytes())
+			n := recordBytes(f.messages[g])
 			if all += n; p.s.durable {
 				messages++
 				bytes += n
@@ -469,6 +469,16 @@ func (f *flow) refusal(p *part, g int, err error) error {
 	return mine.On(p.s.name)
 }
 
+// makeRoomLocked drops what queues that drop their oldest messages have to, before anything else is done: it may be so
+// much that it has to be committed apart.
+func (f *flow) makeRoomLocked(now queue.Instant) {
+	for _, p := range f.order {
+		if p.s.q.Settings().Overflow == queue.DropOldest && !p.kept {
+			p.s.q.MakeRoom(now, queue.Batch{Messages: slices.Concat(p.batch.Messages, p.spare.Messages)})
+		}
+	}
+}
+
 // storeLocked stores what was decided for a part. checkLocked has charged it.
 func (f *flow) storeLocked(now queue.Instant, p *part) (err error) {
 	s := p.s
@@ -519,6 +529,7 @@ func (f *flow) doneLocked(now queue.Instant) {
 	for _, p := range f.parts {
 		p.s.publishLocked()
 	}
+	f.parts[0].s.flushLocked() // what those who wait get is no part of it
 	for _, p := range f.parts {
 		p.s.afterLocked(now)
 	}

@@ -24,6 +24,9 @@ func (b *Broker) Import(ctx context.Context, id identity.Identity, r ImportReque
 		return queue.Stored{}, on(s, err)
 	}
 	batch.Producer, batch.Number = r.Producer, r.Batch
+	for i := range batch.Messages {
+		bytes += recordBytes(&batch.Messages[i]) - int64(batch.Messages[i].Bytes()) + 2*int64(len(batch.Past[i].Why))
+	}
 	if err := b.admit(ctx, s, len(batch.Messages), bytes); err != nil {
 		return queue.Stored{}, on(s, err)
 	}

@@ -136,7 +136,7 @@ func (b *Broker) moveStep() (messages, bytes int) {
 	messages, bytes = limits.MoveMessages, limits.MoveBytes
 	if b.journal != nil {
 		half := max(0, b.maxFrame-frameRest) / 2
-		messages, bytes = max(1, min(messages, int(half/frameMessage))), min(bytes, int(half))
+		messages, bytes = max(1, min(messages, int(half/(frameMessage+limits.Headers*frameHeader)))), min(bytes, int(half))
 	}
 	return messages, bytes
 }

@@ -57,8 +57,11 @@ func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest
 	if err := s.checkBodies(r.Messages); err != nil {
 		return s.refuse(id, &r, err)
 	}
-	bytes := totalBytes(r.Messages)
-	if err := b.admit(ctx, s, len(r.Messages), bytes); err != nil {
+	bytes, record := totalBytes(r.Messages), int64(0)
+	for i := range r.Messages {
+		record += recordBytes(&r.Messages[i])
+	}
+	if err := b.admit(ctx, s, len(r.Messages), record); err != nil {
 		return queue.Stored{}, 0, on(s, err)
 	}
 	if len(s.settings.Load().Binds) > 0 {
@@ -261,6 +264,7 @@ func (s *served) serveBlockedLocked(now queue.Instant) (stored bool) {
 			s.tryLaterLocked() // the room there was when it came may be gone
 			break
 		}
+		s.flushLocked() // it is no part of what was decided before
 		out, err := s.storeLocked(now, v.batch)
 		if full, ok := err.(*reason.Error); ok && full.Reason == reason.QueueFull && full.RetryAfter > 0 {
 			break

@@ -126,6 +126,7 @@ func (f *flow) decideLocked(id identity.Identity, s *served, r *SendRequest, w *
 
 // storeAllLocked stores what was decided.
 func (f *flow) storeAllLocked(now queue.Instant, origin *part) (queue.Stored, *waiting[*blockedSend], error) {
+	f.makeRoomLocked(now)
 	for _, p := range f.order {
 		if err := f.storeLocked(now, p); err != nil {
 			// It was just said to be possible: memory and journal would part company.

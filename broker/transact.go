@@ -200,6 +200,7 @@ func (b *Broker) transactLocked(f *flow, r *TransactRequest) ([]queue.Stored, er
 		f.dischargeLocked()
 		return nil, err
 	}
+	f.makeRoomLocked(now)
 	for _, p := range f.parts {
 		err := p.ackLocked(now, r)
 		if err == nil {

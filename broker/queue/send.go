@@ -65,7 +65,7 @@ func (q *Queue) Send(now Instant, b Batch) (Stored, error) {
 		if err := q.mayGrow(r, bytes); err != nil {
 			return Stored{}, err
 		}
-		q.dropAhead(r)
+		q.dropAhead(r, victimsOfSend)
 	}
 	q.stats.Duplicates += uint64(len(r.Duplicates))
 	if len(r.Messages) > 0 || b.Producer != "" {
@@ -216,11 +216,36 @@ func (q *Queue) chooseVictims(r *Record, messages, bytes int64) bool {
 	return enough
 }
 
-// dropAhead drops victims beyond what the send's record can name in records of their own, before it.
-func (q *Queue) dropAhead(r *Record) {
-	for len(r.Seqs) > maxRecordSeqs {
-		q.issue(&Record{kind: recRemove, cause: byOverflow, At: r.At, Seqs: r.Seqs[:maxRecordSeqs]})
-		r.Seqs = r.Seqs[maxRecordSeqs:]
+// How many victims a send's record names beside its messages, and another one.
+const (
+	victimsOfSend   = 512
+	victimsOfRecord = 4096
+)
+
+// dropAhead drops victims beyond what the send's record is to name in records of their own, before it. They may be committed
+// apart: that they are gone is what the queue's owner has asked for, also where the send then does not survive a crash.
+func (q *Queue) dropAhead(r *Record, left int) {
+	for len(r.Seqs) > left {
+		n := min(len(r.Seqs), victimsOfRecord)
+		q.issue(&Record{kind: recRemove, cause: byOverflow, At: r.At, Seqs: r.Seqs[:n]})
+		r.Seqs = r.Seqs[n:]
+		if q.Cut != nil {
+			q.Cut()
+		}
+	}
+}
+
+// MakeRoom drops all that a send of the batch would drop, which CheckSend has found possible, so that the send's own records
+// name no victims. What the queue has recorded before may be committed apart.
+func (q *Queue) MakeRoom(now Instant, b Batch) {
+	if q.settings.Overflow != DropOldest {
+		return
+	}
+	r := q.begin(recSend, now)
+	r.First = q.nextSeq
+	defer func() { clear(r.Messages) }()
+	if bytes, err := q.prepare(r, &b); err == nil && len(r.Messages) > 0 && q.findRoom(r, int64(len(r.Messages)), bytes, 0, 0) == nil {
+		q.dropAhead(r, 0)
 	}
 }
 

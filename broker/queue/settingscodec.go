@@ -8,6 +8,9 @@ import (
 	"github.com/ipcd/ipcd/internal/limits"
 )
 
+// RecordBytes is how many bytes the settings take in a record.
+func (s *Settings) RecordBytes() int { return len(s.append(nil)) }
+
 // append encodes settings. New fields go to the end, under a new recordVersion.
 func (s *Settings) append(b []byte) []byte {
 	for _, v := range [...]int64{
