@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 var strict = []string{"-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"}
 
 // program compiles a C program once, and returns where it is.
-func program(t *testing.T, source string, flags ...string) string {
+func program(t testing.TB, source string, flags ...string) string {
 	t.Helper()
 	built.Lock()
 	defer built.Unlock()

@@ -238,7 +238,7 @@ func TestDamagedAnswersAreErrorsOrTaken(t *testing.T) {
 			f.set(method, good[method][:n])
 			c.do("%s", command)
 		}
-		for range 300 {
+		for range 1000 {
 			b := bytes.Clone(good[method])
 			for range 1 + random.IntN(3) {
 				switch at := random.IntN(len(b)); random.IntN(4) {
