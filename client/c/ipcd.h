@@ -88,10 +88,10 @@ struct ipcd_error {
 };
 
 /*
- * Makes a client of the daemon at address: "unix:///path/to/socket" or "/path/to/socket". NULL or "": $IPCD_ADDRESS; else,
- * for an ordinary user, $XDG_RUNTIME_DIR/ipcd/ipcd.sock if that exists; else /run/ipcd/ipcd.sock. Nothing is connected yet:
- * the first call does that. options may be NULL. -EINVAL: the address is none of a unix socket (TCP is not for this
- * client), or the options are wrong; -ENOMEM. On an error *out is NULL.
+ * Makes a client of the daemon at address: "unix:///path/to/socket" or "/path/to/socket". NULL or "": $IPCD_ADDRESS;
+ * else, for an ordinary user, $XDG_RUNTIME_DIR/ipcd/ipcd.sock if that exists; else /run/ipcd/ipcd.sock. Nothing is
+ * connected yet: the first call does that. options may be NULL. -EINVAL: the address is none of a unix socket (TCP is
+ * not for this client), or the options are wrong; -ENOMEM. On an error *out is NULL.
  */
 int ipcd_open(struct ipcd_client **out, const char *address, const struct ipcd_options *options);
 
@@ -155,10 +155,11 @@ struct ipcd_sent {
 /*
  * Stores a batch, all of it or nothing, and returns once it is committed: 0. sent is NULL, or an array of count.
  *
- * The client sends under a producer id and a batch id of its own. Should the connection break before the answer, it sends
- * the batch again, for a minute at most and within the timeout, and the daemon stores it once. Where it remains open whether the batch was stored the
- * result is -ECONNRESET (OUTCOME_UNKNOWN). -ECONNREFUSED says that nothing was sent. A full queue with overflow `block` keeps the call waiting until
- * a little before the timeout. -EAGAIN: the queue is full; see retry_after_ms. -EMSGSIZE: a body is too large; see index.
+ * The client sends under a producer id and a batch id of its own. Should the connection break before the answer, it
+ * sends the batch again, for a minute at most and within the timeout, and the daemon stores it once. Where it remains
+ * open whether the batch was stored the result is -ECONNRESET (OUTCOME_UNKNOWN). -ECONNREFUSED says that nothing was
+ * sent. A full queue with overflow `block` keeps the call waiting until a little before the timeout. -EAGAIN: the queue
+ * is full; see retry_after_ms. -EMSGSIZE: a body is too large; see index.
  */
 int ipcd_send(struct ipcd_client *c, const char *queue, const struct ipcd_message *messages, size_t count, struct ipcd_sent *sent);
 
@@ -194,12 +195,13 @@ struct ipcd_receive_options {
 };
 
 /*
- * Receives up to max_messages as soon as something matches: returns how many; 0: nothing came within the wait. Unless
- * 0 or an error is returned, *out is to be freed with ipcd_deliveries_free; else it is NULL. options may be NULL: lease one that is ready.
+ * Receives up to max_messages as soon as something matches: returns how many; 0: nothing came within the wait. Unless 0
+ * or an error is returned, *out is to be freed with ipcd_deliveries_free; else it is NULL. options may be NULL: lease
+ * one that is ready.
  *
- * Leased messages come again unless they are settled before lease_expire_time_ns. Should the connection break, the client
- * asks again for the rest of the wait, at least ten seconds; with consume the result is rather -ECONNRESET, for messages
- * may be lost. With consume, that is so of -EINTR and -ETIMEDOUT too.
+ * Leased messages come again unless they are settled before lease_expire_time_ns. Should the connection break, the
+ * client asks again for the rest of the wait, at least ten seconds; with consume the result is rather -ECONNRESET, for
+ * messages may be lost. With consume, that is so of -EINTR and -ETIMEDOUT too.
  */
 int ipcd_receive(struct ipcd_client *c, const char *queue, const struct ipcd_receive_options *options, struct ipcd_deliveries **out);
 
@@ -230,8 +232,8 @@ struct ipcd_settlement {
 
 /*
  * Settles up to IPCD_SETTLEMENTS deliveries, of any queues, each for itself. 0: all are done. Otherwise, if the daemon
- * answered, the first result that is not 0, with its index in ipcd_last_error; each settlement has its own. If it did not (-ECONNREFUSED, -ETIMEDOUT),
- * all have that result and it is open which are done: settling again is harmless.
+ * answered, the first result that is not 0, with its index in ipcd_last_error; each settlement has its own. If it did
+ * not (-ECONNREFUSED, -ETIMEDOUT), all have that result and it is open which are done: settling again is harmless.
  */
 int ipcd_settle(struct ipcd_client *c, struct ipcd_settlement *settlements, size_t count);
 
@@ -282,8 +284,8 @@ struct ipcd_page {
 };
 
 /*
- * Shows a page of a queue's messages: returns how many. Free it with ipcd_page_free unless an error is returned. A page may have fewer messages than
- * asked for, even none, before the last. options may be NULL.
+ * Shows a page of a queue's messages: returns how many. Free it with ipcd_page_free unless an error is returned. A page
+ * may have fewer messages than asked for, even none, before the last. options may be NULL.
  */
 int ipcd_peek(struct ipcd_client *c, const char *queue, const struct ipcd_peek_options *options, struct ipcd_page **out);
 void ipcd_page_free(struct ipcd_page *p); /* NULL is ignored */
@@ -291,10 +293,11 @@ void ipcd_page_free(struct ipcd_page *p); /* NULL is ignored */
 /* ---- Request and reply ---- */
 
 /*
- * Sends a message and waits for the answer to it: 1, and *reply holds the answer, which is consumed already and to be freed with ipcd_deliveries_free.
- * The client's timeout spans both. The answer comes to a temporary queue of the client's own, which lives as long as its
- * connection; request->reply_to is not used, a correlation_id is made up if there is none. -ETIMEDOUT: no answer came (one that comes later is dropped);
- * -ECONNRESET: the connection broke, and it is open whether the request was stored, or answered.
+ * Sends a message and waits for the answer to it: 1, and *reply holds the answer, which is consumed already and to be
+ * freed with ipcd_deliveries_free. The client's timeout spans both. The answer comes to a temporary queue of the
+ * client's own, which lives as long as its connection; request->reply_to is not used, a correlation_id is made up if
+ * there is none. -ETIMEDOUT: no answer came (one that comes later is dropped); -ECONNRESET: the connection broke, and
+ * it is open whether the request was stored, or answered.
  */
 int ipcd_request(struct ipcd_client *c, const char *queue, const struct ipcd_message *request, struct ipcd_deliveries **reply);
 
@@ -344,8 +347,8 @@ struct ipcd_queue_settings {
 };
 
 /*
- * Makes a queue; settings may be NULL. Where one with the same settings exists it succeeds, and *created, unless created is NULL, is false. -EEXIST:
- * there is one with others.
+ * Makes a queue; settings may be NULL. Where one with the same settings exists it succeeds, and *created, unless
+ * created is NULL, is false. -EEXIST: there is one with others.
  */
 int ipcd_create_queue(struct ipcd_client *c, const char *queue, const struct ipcd_queue_settings *settings, bool *created);
 

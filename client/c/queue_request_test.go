@@ -4,7 +4,9 @@ package c_test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -117,6 +119,26 @@ func TestASignalEndsARequest(t *testing.T) {
 	c.good("alarm every=50000")
 	c.bad(syscall.EINTR, "CANCELLED", "request /ask body=x")
 	c.good("alarm every=0")
+}
+
+func TestTheProgramInTheReadmeRuns(t *testing.T) {
+	d := startDaemon(t)
+	d.queue("/jobs", client.QueueSettings{})
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, source, _ := strings.Cut(string(text), "```c\n")
+	source, _, _ = strings.Cut(source, "```")
+	path := filepath.Join(t.TempDir(), "app.c")
+	if err := os.WriteFile(path, []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program(t, path, "ipcd.c", "-O0", "-lnghttp2"))
+	cmd.Env = append(cmd.Environ(), "IPCD_ADDRESS="+d.socket)
+	if output, err := cmd.CombinedOutput(); err != nil || string(output) != "hello\n" {
+		t.Errorf("it says %q: %v", output, err)
+	}
 }
 
 func TestExamplesDoWhatTheySay(t *testing.T) {
