@@ -586,7 +586,8 @@ static struct call *call_of(nghttp2_session *session, int32_t stream)
 	return (struct call *)nghttp2_session_get_stream_user_data(session, stream);
 }
 
-static ssize_t on_request_body(nghttp2_session *session, int32_t stream, uint8_t *to, size_t room, uint32_t *flags, nghttp2_data_source *source, void *user)
+static ssize_t on_request_body(nghttp2_session *session, int32_t stream, uint8_t *to, size_t room, uint32_t *flags,
+	nghttp2_data_source *source, void *user)
 {
 	struct call *k = call_of(session, stream);
 	(void)source, (void)user;
@@ -620,7 +621,8 @@ static int small_number(const uint8_t *bytes, size_t size)
 
 static bool named(const uint8_t *name, size_t size, const char *is_it) { return size == strlen(is_it) && memcmp(name, is_it, size) == 0; }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags, void *user)
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_size,
+	const uint8_t *value, size_t value_size, uint8_t flags, void *user)
 {
 	struct call *k = call_of(session, frame->hd.stream_id);
 	(void)flags, (void)user;
@@ -699,8 +701,11 @@ static int dial(struct ipcd_client *c, int64_t deadline)
 		}
 		hang_up(c);
 		if (error == EACCES || error == EPERM)
-			return fail(&c->error, "ACCESS_DENIED", "no access to unix://%s: %s; the socket, or a directory before it, is closed to this user", c->path, strerror(error));
-		return fail(&c->error, "UNREACHABLE", "no ipcd answers at unix://%s: %s; is it running, and is this its address?", c->path, strerror(error));
+			return fail(&c->error, "ACCESS_DENIED",
+				"no access to unix://%s: %s; the socket, or a directory before it, is closed to this user", c->path,
+				strerror(error));
+		return fail(&c->error, "UNREACHABLE", "no ipcd answers at unix://%s: %s; is it running, and is this its address?",
+			c->path, strerror(error));
 	}
 
 	static const nghttp2_settings_entry settings[] = {
@@ -846,7 +851,8 @@ static int end_request(struct ipcd_client *c, struct buffer *b)
 	if (b->failed == EMSGSIZE)
 		return fail(&c->error, "MESSAGE_TOO_LARGE", "the request is larger than %u bytes: send several", FRAME_MAX);
 	if (b->failed == EILSEQ)
-		return fail(&c->error, "INVALID_ARGUMENT", "a name, an id or another text is not UTF-8: bytes of other kinds belong in a body or a header's value");
+		return fail(&c->error, "INVALID_ARGUMENT",
+			"a name, an id or another text is not UTF-8: bytes of other kinds belong in a body or a header's value");
 	if (b->failed != 0)
 		return no_memory(&c->error);
 	size_t size = b->size - PREFIX;
@@ -882,7 +888,8 @@ static int call_begin(struct ipcd_client *c, struct call *k, const char *path, i
 	headers[n++] = pair("user-agent", c->user_agent);
 	if (deadline != INT64_MAX) { /* a number of at most 8 digits, and its unit */
 		bool fits = left < 100000000;
-		snprintf(timeout, sizeof timeout, "%lld%c", (long long)(fits ? left : left / 1000 < 99999999 ? left / 1000 : 99999999), fits ? 'm' : 'S');
+		snprintf(timeout, sizeof timeout, "%lld%c",
+			(long long)(fits ? left : left / 1000 < 99999999 ? left / 1000 : 99999999), fits ? 'm' : 'S');
 		headers[n++] = pair("grpc-timeout", timeout);
 	}
 	nghttp2_data_provider body;
@@ -913,7 +920,13 @@ static void call_end(struct ipcd_client *c, struct call *k)
 
 static int digit_of(uint8_t b)
 {
-	return b >= 'A' && b <= 'Z' ? b - 'A' : b >= 'a' && b <= 'z' ? b - 'a' + 26 : b >= '0' && b <= '9' ? b - '0' + 52 : b == '+' ? 62 : b == '/' ? 63 : -1;
+	if (b >= 'A' && b <= 'Z')
+		return b - 'A';
+	if (b >= 'a' && b <= 'z')
+		return b - 'a' + 26;
+	if (b >= '0' && b <= '9')
+		return b - '0' + 52;
+	return b == '+' ? 62 : b == '/' ? 63 : -1;
 }
 
 /* Decodes base64 in place. false: it is none. */
@@ -939,7 +952,12 @@ static bool from_base64(struct buffer *b)
 	return true;
 }
 
-static int hex_of(char b) { return b >= '0' && b <= '9' ? b - '0' : b >= 'A' && b <= 'F' ? b - 'A' + 10 : b >= 'a' && b <= 'f' ? b - 'a' + 10 : -1; }
+static int hex_of(char b)
+{
+	if (b >= '0' && b <= '9')
+		return b - '0';
+	return b >= 'A' && b <= 'F' ? b - 'A' + 10 : b >= 'a' && b <= 'f' ? b - 'a' + 10 : -1;
+}
 
 /* Decodes grpc-message in place. */
 static void from_percent(char *text)
@@ -1051,7 +1069,8 @@ static enum ending verdict(struct ipcd_client *c, struct call *k)
 		return BROKEN;
 	}
 	if (k->code < 0 || k->http != 200) {
-		fail(e, "INTERNAL", "what answers at unix://%s is not gRPC, or broke off (HTTP status %d, HTTP/2 error %u)", c->path, k->http, (unsigned)k->reset);
+		fail(e, "INTERNAL", "what answers at unix://%s is not gRPC, or broke off (HTTP status %d, HTTP/2 error %u)",
+			c->path, k->http, (unsigned)k->reset);
 		return REFUSED;
 	}
 	if (k->code == GRPC_OK)
@@ -1124,10 +1143,11 @@ static enum ending nonsense(struct ipcd_client *c)
 enum { INTERRUPTIBLE = 1, MANY = 2, HARMLESS = 4 /* it may be made twice */ };
 
 /*
- * Makes a call whose connection is there, and waits for its end. After DONE k->answer holds the one message of the answer (with MANY: as many as there
- * are, up to PAGE_BYTES or so). The caller frees k by call_end.
+ * Makes a call whose connection is there, and waits for its end. After DONE k->answer holds the one message of the
+ * answer (with MANY: as many as there are, up to PAGE_BYTES or so). The caller frees k by call_end.
  */
-static enum ending make_call(struct ipcd_client *c, struct call *k, const char *path, const struct buffer *request, int64_t deadline, int how)
+static enum ending make_call(struct ipcd_client *c, struct call *k, const char *path, const struct buffer *request,
+	int64_t deadline, int how)
 {
 	call_init(k, request);
 	if ((how & MANY) != 0)
@@ -1255,12 +1275,17 @@ static int find_socket(struct ipcd_client *c, const char *address)
 		if (strncmp(path, "//", 2) == 0)
 			path += 2;
 	} else if (path[0] != '/') {
-		return fail(&c->error, "INVALID_ARGUMENT", "address \"%.200s\": it must be a socket's path, such as unix://%s; TCP is not for this client", address, system_socket);
+		return fail(&c->error, "INVALID_ARGUMENT",
+			"address \"%.200s\": it must be a socket's path, such as unix://%s; TCP is not for this client", address,
+			system_socket);
 	}
 	if (path[0] != '/')
-		return fail(&c->error, "INVALID_ARGUMENT", "address \"%.200s\": the socket's path must be absolute, as in unix://%s", address, system_socket);
+		return fail(&c->error, "INVALID_ARGUMENT",
+			"address \"%.200s\": the socket's path must be absolute, as in unix://%s", address, system_socket);
 	if (strlen(path) > sizeof c->path - 1)
-		return fail(&c->error, "INVALID_ARGUMENT", "address \"%.200s\": a socket's path may have %zu bytes, this one has %zu: use a shorter directory", address, sizeof c->path - 1, strlen(path));
+		return fail(&c->error, "INVALID_ARGUMENT",
+			"address \"%.200s\": a socket's path may have %zu bytes, this one has %zu: use a shorter directory", address,
+			sizeof c->path - 1, strlen(path));
 	memcpy(c->path, path, strlen(path) + 1);
 	return 0;
 }
@@ -1366,18 +1391,25 @@ static int outcome_unknown(struct ipcd_client *c)
 {
 	struct ipcd_error cause = c->error;
 	c->producer[0] = 0; /* its last batch may still be under way */
-	return fail(&c->error, "OUTCOME_UNKNOWN", "it is not known whether the messages were stored (%s); look with peek, or send again with a dedup id", cause.message);
+	return fail(&c->error, "OUTCOME_UNKNOWN",
+		"it is not known whether the messages were stored (%s); look with peek, or send again with a dedup id",
+		cause.message);
 }
 
-/* Whether the refusal of a batch that was sent before tells nothing about that: the daemon refused it before it looked at what the queue remembers. */
+/*
+ * Whether the refusal of a batch that was sent before tells nothing about that: the daemon refused it before it looked
+ * at what the queue remembers.
+ */
 static bool leaves_open(const struct ipcd_error *e)
 {
-	return is(e, "OUTCOME_UNKNOWN") || is(e, "STALE_BATCH") || is(e, "QUEUE_NOT_FOUND") || is(e, "QUEUE_DELETED") || is(e, "ACCESS_DENIED") || is(e, "INTERNAL");
+	return is(e, "OUTCOME_UNKNOWN") || is(e, "STALE_BATCH") || is(e, "QUEUE_NOT_FOUND") || is(e, "QUEUE_DELETED") ||
+		is(e, "ACCESS_DENIED") || is(e, "INTERNAL");
 }
 
 /*
  * Sends a batch that is written up to the fields that each try has its own of. After 0 k has the answer, and the caller
- * frees it. Every repeat carries the same ids and the instance that saw the first, so that the daemon stores the batch once or says that it cannot know. With `once` there is no repeat.
+ * frees it. Every repeat carries the same ids and the instance that saw the first, so that the daemon stores the batch
+ * once or says that it cannot know. With `once` there is no repeat.
  */
 static int exchange(struct ipcd_client *c, struct buffer *request, struct call *k, int64_t deadline, bool once)
 {
@@ -1523,15 +1555,18 @@ static int put_batch(struct ipcd_client *c, struct buffer *b, const struct ipcd_
 				return bad_message(c, i, "a size is given for a header's value that is NULL");
 		size_t size = charge(m);
 		if (size > IPCD_BATCH_BYTES || (total += size) > IPCD_BATCH_BYTES)
-			return fail(&c->error, "INVALID_ARGUMENT", "more than %u bytes of bodies, headers and ids: a batch may not have more; send several", IPCD_BATCH_BYTES);
+			return fail(&c->error, "INVALID_ARGUMENT",
+				"more than %u bytes of bodies, headers and ids: a batch may not have more; send several", IPCD_BATCH_BYTES);
 		put_message(b, 2, m);
 		if (b->failed == EILSEQ)
-			return bad_message(c, i, "an id, a header's name or another text is not UTF-8: bytes of other kinds belong in a body or a header's value");
+			return bad_message(c, i,
+				"an id, a header's name or another text is not UTF-8: bytes of other kinds belong in a body or a header's value");
 	}
 	return 0;
 }
 
-static int send_batch(struct ipcd_client *c, const char *queue, const struct ipcd_message *messages, size_t count, struct ipcd_sent *sent, int64_t deadline, bool once)
+static int send_batch(struct ipcd_client *c, const char *queue, const struct ipcd_message *messages, size_t count,
+	struct ipcd_sent *sent, int64_t deadline, bool once)
 {
 	struct buffer request;
 	struct call k;
@@ -1578,7 +1613,10 @@ struct parcel {
 	uint8_t *data; /* the answer, to which all strings and bodies point */
 };
 
-/* Counts the elements of an answer (field 1, whose field 1 is a message), and the headers of all. false: it makes no sense, or there are more than max. */
+/*
+ * Counts the elements of an answer (field 1, whose field 1 is a message), and the headers of all. false: it makes no
+ * sense, or there are more than max.
+ */
 static bool count_elements(struct reader r, size_t max, size_t *elements, size_t *headers)
 {
 	while (next(&r)) {
@@ -1758,7 +1796,8 @@ static int lost_at_once(struct ipcd_client *c)
 }
 
 /* Receives, as ipcd_receive; how is INTERRUPTIBLE or 0. */
-static int receive(struct ipcd_client *c, const char *queue, const struct ipcd_receive_options *o, struct ipcd_deliveries **out, int64_t deadline, int how)
+static int receive(struct ipcd_client *c, const char *queue, const struct ipcd_receive_options *o,
+	struct ipcd_deliveries **out, int64_t deadline, int how)
 {
 	const uint32_t max = o->max_messages == 0 ? 1 : o->max_messages;
 	const int64_t start = now_ms();
@@ -1932,7 +1971,8 @@ static int settle(struct ipcd_client *c, struct ipcd_settlement *settlements, si
 	for (size_t i = 0; i < count; i++) {
 		if ((unsigned)settlements[i].outcome > IPCD_BURY) {
 			buffer_free(&request);
-			fail(&c->error, "INVALID_ARGUMENT", "settlement %zu: outcome %d: it must be one of IPCD_ACK to IPCD_BURY", i, (int)settlements[i].outcome);
+			fail(&c->error, "INVALID_ARGUMENT", "settlement %zu: outcome %d: it must be one of IPCD_ACK to IPCD_BURY", i,
+				(int)settlements[i].outcome);
 			c->error.index = (int64_t)i;
 			return c->error.result;
 		}
@@ -1948,7 +1988,8 @@ static int settle(struct ipcd_client *c, struct ipcd_settlement *settlements, si
 		settlements[i].result = 0;
 	next_message(&k.answer, &at, &r);
 	while (next(&r))
-		if ((r.tag == TAG(1, BYTES) && !take_failure(c, inner(&r), settlements, count)) || (r.tag == TAG(2, BYTES) && !take_touched(inner(&r), settlements, count)))
+		if ((r.tag == TAG(1, BYTES) && !take_failure(c, inner(&r), settlements, count)) ||
+			(r.tag == TAG(2, BYTES) && !take_touched(inner(&r), settlements, count)))
 			r.bad = true;
 	if (r.bad) {
 		nonsense(c);
@@ -1969,7 +2010,8 @@ int ipcd_settle(struct ipcd_client *c, struct ipcd_settlement *settlements, size
 	return c->error.result;
 }
 
-static int settle_one(struct ipcd_client *c, const char *receipt, enum ipcd_outcome outcome, int64_t delay_ms, int64_t lease_ms, const char *reason, int64_t *ends)
+static int settle_one(struct ipcd_client *c, const char *receipt, enum ipcd_outcome outcome, int64_t delay_ms,
+	int64_t lease_ms, const char *reason, int64_t *ends)
 {
 	struct ipcd_settlement s;
 	memset(&s, 0, sizeof s);
@@ -1986,7 +2028,10 @@ static int settle_one(struct ipcd_client *c, const char *receipt, enum ipcd_outc
 
 int ipcd_ack(struct ipcd_client *c, const char *receipt) { return settle_one(c, receipt, IPCD_ACK, 0, 0, NULL, NULL); }
 
-int ipcd_nack(struct ipcd_client *c, const char *receipt, int64_t delay_ms, const char *reason) { return settle_one(c, receipt, IPCD_NACK, delay_ms, 0, reason, NULL); }
+int ipcd_nack(struct ipcd_client *c, const char *receipt, int64_t delay_ms, const char *reason)
+{
+	return settle_one(c, receipt, IPCD_NACK, delay_ms, 0, reason, NULL);
+}
 
 int ipcd_touch(struct ipcd_client *c, const char *receipt, int64_t lease_ms, int64_t *lease_expire_time_ns)
 {
@@ -1995,7 +2040,10 @@ int ipcd_touch(struct ipcd_client *c, const char *receipt, int64_t lease_ms, int
 
 int ipcd_release(struct ipcd_client *c, const char *receipt) { return settle_one(c, receipt, IPCD_RELEASE, 0, 0, NULL, NULL); }
 
-int ipcd_bury(struct ipcd_client *c, const char *receipt, const char *reason) { return settle_one(c, receipt, IPCD_BURY, 0, 0, reason, NULL); }
+int ipcd_bury(struct ipcd_client *c, const char *receipt, const char *reason)
+{
+	return settle_one(c, receipt, IPCD_BURY, 0, 0, reason, NULL);
+}
 
 /* ---- Peeking ---- */
 
@@ -2104,7 +2152,8 @@ int ipcd_peek(struct ipcd_client *c, const char *queue, const struct ipcd_peek_o
 	const uint32_t max = options->max_messages == 0 ? 100 : options->max_messages;
 	int64_t deadline = enter(c, 0);
 	if (max > IPCD_PEEK_MESSAGES)
-		return fail(&c->error, "INVALID_ARGUMENT", "a page of %u messages: it must be 1 to %d; go on with its cursor", (unsigned)max, IPCD_PEEK_MESSAGES);
+		return fail(&c->error, "INVALID_ARGUMENT", "a page of %u messages: it must be 1 to %d; go on with its cursor",
+			(unsigned)max, IPCD_PEEK_MESSAGES);
 	begin_request(&request);
 	put_text(&request, 1, queue);
 	size_t filter = begin(&request, 2);
@@ -2213,7 +2262,9 @@ static int expect_replies(struct ipcd_client *c, int64_t deadline)
 static int reply_lost(struct ipcd_client *c)
 {
 	struct ipcd_error cause = c->error;
-	return fail(&c->error, "OUTCOME_UNKNOWN", "the queue for the answer ended with its connection (%s): it is not known whether the request was stored or answered", cause.result != 0 ? cause.message : "it broke");
+	return fail(&c->error, "OUTCOME_UNKNOWN",
+		"the queue for the answer ended with its connection (%s): it is not known whether the request was stored or answered",
+		cause.result != 0 ? cause.message : "it broke");
 }
 
 int ipcd_request(struct ipcd_client *c, const char *queue, const struct ipcd_message *request, struct ipcd_deliveries **reply)
@@ -2244,7 +2295,8 @@ int ipcd_request(struct ipcd_client *c, const char *queue, const struct ipcd_mes
 		if (!expecting(c) || strcmp(reply_queue, c->reply_queue) != 0)
 			return reply_lost(c);
 		result = receive(c, reply_queue, &o, reply, deadline == INT64_MAX ? deadline : deadline + 1000, INTERRUPTIBLE);
-		if (result < 0 && (is(&c->error, "QUEUE_NOT_FOUND") || is(&c->error, "QUEUE_DELETED") || is(&c->error, "OUTCOME_UNKNOWN") || is(&c->error, "UNREACHABLE")))
+		if (result < 0 && (is(&c->error, "QUEUE_NOT_FOUND") || is(&c->error, "QUEUE_DELETED") || is(&c->error,
+			"OUTCOME_UNKNOWN") || is(&c->error, "UNREACHABLE")))
 			return reply_lost(c);
 		if (result < 0 || (result > 0 && strcmp((*reply)->items[0].message.correlation_id, m.correlation_id) == 0))
 			return result;

@@ -15,7 +15,8 @@
  *     ipcd_close(c);
  *
  * It speaks gRPC over the daemon's unix socket, as every client of ipcd does. Calls block. A client has one connection,
- * which the first call makes and a later one makes again after it broke.
+ * which the first call makes, and a later one makes again after it broke. (The daemon hangs up when there was no call for
+ * the better part of a minute; nobody notices.) Only ipcd_close takes NULL for a client.
  *
  * Errors: functions return 0, or a count, when all went well, else a negative errno, which follows from the daemon's
  * reason:
