@@ -33,9 +33,9 @@ type middle struct {
 }
 
 // between starts a middle that passes calls on to the daemon, one frame of gRPC after the other.
-func between(t *testing.T, d *broker) *middle {
+func between(t *testing.T, d *broker, onCut func()) *middle {
 	t.Helper()
-	m := &middle{t: t, socket: filepath.Join(d.dir, "m"), to: d.socket}
+	m := &middle{t: t, onCut: onCut, socket: filepath.Join(d.dir, "m"), to: d.socket}
 	l, err := net.Listen("unix", m.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func (m *middle) serve(conn net.Conn) {
 func TestASendWhoseAnswerIsLostIsStoredOnce_S9(t *testing.T) {
 	d := startDaemon(t)
 	q := d.queue("/once", client.QueueSettings{})
-	m := between(t, d)
+	m := between(t, d, nil)
 	c := drive(t, m.socket)
 	c.good("send /once type=1") // the connection is there
 	for lost := int32(1); lost <= 3; lost++ {
@@ -133,12 +133,11 @@ func TestASendWhoseAnswerIsLostWithTheDaemon_S9(t *testing.T) {
 	d := startDaemon(t)
 	kept := d.queue("/kept", client.QueueSettings{})
 	lost := d.queue("/lost", client.QueueSettings{Durability: client.DurabilityMemory})
-	m := between(t, d)
-	c := drive(t, m.socket)
-	m.onCut = func() {
+	m := between(t, d, func() {
 		d.kill()
 		d.start()
-	}
+	})
+	c := drive(t, m.socket)
 	c.good("send /kept type=1")
 	m.cut.Store(1)
 	c.good("send /kept type=2")

@@ -60,6 +60,8 @@ type broker struct {
 	t      testing.TB
 	dir    string
 	socket string
+
+	mu     sync.Mutex // guards the process below: some tests restart it from a goroutine of their own
 	cmd    *exec.Cmd
 	log    *bytes.Buffer
 	exited chan struct{}
@@ -88,6 +90,8 @@ func startDaemon(t testing.TB) *broker {
 // start runs the process, over the state that an earlier one left.
 func (d *broker) start() {
 	d.t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	program, err := buildDaemon()
 	if err != nil {
 		d.t.Fatal(err)
@@ -129,6 +133,8 @@ func (d *broker) start() {
 
 // kill ends the daemon as a crash does.
 func (d *broker) kill() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	_ = d.cmd.Process.Kill()
 	<-d.exited
 }

@@ -46,11 +46,23 @@ static void done(int result)
 	fflush(stdout);
 }
 
+/* Copies text, which may come from a server that lies, as one word, or as one line. */
+static const char *tame(char *to, size_t room, const char *from, char lowest)
+{
+	size_t n = 0;
+	for (; from[n] != 0 && n < room - 1; n++)
+		to[n] = from[n] < lowest || from[n] > '~' ? '?' : from[n];
+	to[n] = 0;
+	return to;
+}
+
 static void answer(long long result)
 {
 	static const struct ipcd_error none = {.index = -1};
 	const struct ipcd_error *e = client == NULL ? &none : ipcd_last_error(client);
-	printf("result %lld errno=%d code=%d reason=%s index=%lld retry=%lld %s\n", result, client == NULL ? (int)result : e->result, e->code, e->reason, (long long)e->index, (long long)e->retry_after_ms, e->message);
+	char reason[sizeof e->reason], message[sizeof e->message];
+	printf("result %lld errno=%d code=%d reason=%s index=%lld retry=%lld %s\n", result, client == NULL ? (int)result : e->result, e->code,
+		tame(reason, sizeof reason, e->reason, '!'), (long long)e->index, (long long)e->retry_after_ms, tame(message, sizeof message, e->message, ' '));
 	fflush(stdout);
 }
 
