@@ -98,6 +98,7 @@ func (b *Broker) createQueue(id identity.Identity, name string, edit Edit, exclu
 	b.mu.Lock()
 	b.byName[name], b.byID[s.id] = s, s
 	b.mu.Unlock()
+	b.noteBinds(s)
 	s.defineLocked(b.now())
 	s.flushLocked()
 	s.mu.Unlock()
@@ -314,6 +315,7 @@ func (b *Broker) updateQueue(id identity.Identity, name string, edit Edit) (_ *s
 	s.mu.Lock()
 	now := b.now()
 	s.configureLocked(now, &settings)
+	b.noteBinds(s)
 	s.changeOwnerLocked(&old, &settings)
 	s.endForbiddenLocked()
 	s.afterLocked(now)
@@ -347,6 +349,7 @@ func (b *Broker) deleteQueue(id identity.Identity, name string) (*served, int64,
 		return nil, 0, err
 	}
 	b.unbindAll(name)
+	delete(b.binders, name)
 	b.mu.Lock()
 	delete(b.byName, name)
 	delete(b.byID, s.id)

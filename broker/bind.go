@@ -83,7 +83,7 @@ func without(binds []queue.Bind, to string) []queue.Bind {
 // the source keeps; and circles of them. Those that were there before are not looked at again.
 func (b *Broker) checkBinds(id identity.Identity, name string, s, old *queue.Settings) error {
 	fresh := slices.DeleteFunc(slices.Clone(s.Binds), func(x queue.Bind) bool {
-		return old != nil && slices.ContainsFunc(old.Binds, func(y queue.Bind) bool { return x.String() == y.String() })
+		return old != nil && slices.ContainsFunc(old.Binds, x.Equal)
 	})
 	if len(fresh) == 0 {
 		return nil
@@ -94,7 +94,7 @@ func (b *Broker) checkBinds(id identity.Identity, name string, s, old *queue.Set
 		to := b.byName[bind.To]
 		switch {
 		case bind.To == name:
-			return reason.New(reason.BindCycle, "a queue can not hand on to itself").On(name)
+			return reason.New(reason.BindCycle, "a queue cannot hand on to itself: name another").On(name)
 		case to == nil:
 			return reason.New(reason.QueueNotFound, "there is no such queue, to which %s is to hand on: create it first", name).On(bind.To)
 		}
@@ -111,78 +111,99 @@ func (b *Broker) checkBinds(id identity.Identity, name string, s, old *queue.Set
 	return b.checkBindPaths(name, s)
 }
 
-// checkBindPaths refuses circles, and binds that would let one send reach too many queues.
+// checkBindPaths refuses circles, and binds that would let one send reach too many queues. The broker's admin lock is held.
 func (b *Broker) checkBindPaths(name string, s *queue.Settings) error {
-	bindsOf := func(of string) []queue.Bind {
+	before := map[string][]string{} // who is bound to each
+	for from, q := range b.binders {
+		for _, bind := range q.settings.Load().Binds {
+			if from != name {
+				before[bind.To] = append(before[bind.To], from)
+			}
+		}
+	}
+	behind := func(of string) []queue.Bind {
 		if of == name {
 			return s.Binds
 		}
-		if to := b.byName[of]; to != nil {
-			return to.settings.Load().Binds
+		if q := b.binders[of]; q != nil {
+			return q.settings.Load().Binds
 		}
 		return nil
 	}
-	// behind visits all queues that copies reach, each with the way there.
-	behind := func(start string, visit func(path []string) bool) {
-		seen := map[string]bool{}
-		var walk func(path []string) bool
-		walk = func(path []string) bool {
-			for _, bind := range bindsOf(path[len(path)-1]) {
-				next := append(path[:len(path):len(path)], bind.To)
-				if seen[bind.To] {
-					continue
-				}
-				seen[bind.To] = true
-				if !visit(next) || !walk(next) {
-					return false
-				}
-			}
-			return true
-		}
-		walk([]string{start})
-	}
-	var circle []string
-	behind(name, func(path []string) bool {
-		if path[len(path)-1] == name {
-			circle = path
-		}
-		return circle == nil
-	})
-	if circle != nil {
+	if circle := circleOf(name, behind); circle != nil {
 		return reason.New(reason.BindCycle, "copies would go in a circle: %s", strings.Join(circle, " -> ")).On(name)
 	}
-	for start := range b.byName { // those before it reach more too
-		reached, through := 1, start == name
-		behind(start, func(path []string) bool {
-			reached++
-			through = through || path[len(path)-1] == name
-			return true
-		})
-		if through && reached > limits.BindTargets {
-			return reason.New(reason.QuotaExceeded, "a send to %s would reach %d queues: it may reach %d", start, reached, limits.BindTargets).On(name)
+	// Those whose copies come here reach what is behind it too.
+	starts, known := []string{name}, map[string]bool{name: true}
+	for i := 0; i < len(starts); i++ {
+		reached := []string{starts[i]}
+		seen := map[string]bool{starts[i]: true}
+		for j := 0; j < len(reached) && len(reached) <= limits.BindTargets; j++ {
+			for _, bind := range behind(reached[j]) {
+				if !seen[bind.To] {
+					seen[bind.To] = true
+					reached = append(reached, bind.To)
+				}
+			}
+		}
+		if len(reached) > limits.BindTargets {
+			return reason.New(reason.QuotaExceeded, "a send to %s would reach more than %d queues: end a bind, or bind to one that hands on less", starts[i], limits.BindTargets).On(name)
+		}
+		for _, from := range before[starts[i]] {
+			if !known[from] {
+				known[from] = true
+				starts = append(starts, from)
+			}
 		}
 	}
 	return nil
 }
 
-// unbindAll ends all binds to a queue that is about to be deleted. The broker's admin lock is held.
-func (b *Broker) unbindAll(name string) {
-	var sources []*served
-	b.mu.RLock()
-	for _, s := range b.byName { // temporary queues end often, and few have any
-		if slices.ContainsFunc(s.settings.Load().Binds, func(x queue.Bind) bool { return x.To == name }) {
-			sources = append(sources, s)
+// circleOf returns a way from a queue back to itself, nil if there is none.
+func circleOf(name string, behind func(of string) []queue.Bind) []string {
+	cameFrom := map[string]string{}
+	all := []string{name}
+	for i := 0; i < len(all); i++ {
+		for _, bind := range behind(all[i]) {
+			if bind.To == name {
+				circle := []string{name}
+				for at := all[i]; at != name; at = cameFrom[at] {
+					circle = append(circle, at)
+				}
+				slices.Reverse(circle[1:])
+				return append(circle, name)
+			}
+			if _, seen := cameFrom[bind.To]; !seen {
+				cameFrom[bind.To] = all[i]
+				all = append(all, bind.To)
+			}
 		}
 	}
-	b.mu.RUnlock()
-	for _, s := range sources {
+	return nil
+}
+
+// noteBinds keeps binders true. The broker's admin lock is held.
+func (b *Broker) noteBinds(s *served) {
+	if len(s.settings.Load().Binds) > 0 {
+		b.binders[s.name] = s
+	} else {
+		delete(b.binders, s.name)
+	}
+}
+
+// unbindAll ends all binds to a queue that is about to be deleted. The broker's admin lock is held.
+func (b *Broker) unbindAll(name string) {
+	for _, s := range b.binders { // temporary queues end often, and few have any
 		settings := *s.settings.Load()
-		settings.Binds = without(settings.Binds, name)
+		if settings.Binds = without(settings.Binds, name); len(settings.Binds) == len(s.settings.Load().Binds) {
+			continue
+		}
 		s.mu.Lock()
 		now := b.now()
 		s.configureLocked(now, &settings)
 		s.afterLocked(now)
 		s.mu.Unlock()
+		b.noteBinds(s)
 	}
 }
 

@@ -132,6 +132,36 @@ func TestCircleOfBindsIsRefused(t *testing.T) {
 	})
 }
 
+// Binds between many queues, each of a large set of types, are made in reasonable time: whoever makes them holds up all who make,
+// change and remove queues.
+func TestManyBindsAreCheckedInTime(t *testing.T) {
+	b := New(Options{})
+	defer b.Close()
+	w := &world{t, b, t.Context()}
+	set := queue.Selector{Kind: queue.TypeIn}
+	for i := range 1024 {
+		set.Types = append(set.Types, int64(i+1))
+	}
+	const queues = 200
+	name := func(i int) string { return fmt.Sprintf("/q%d", i) }
+	for i := range queues {
+		w.create(name(i))
+	}
+	for i := range queues - 1 {
+		_, err := w.UpdateQueue(w.ctx, alice, name(i), func(s *queue.Settings) error {
+			for to := i + 1; to < min(queues, i+1+64); to++ {
+				s.Binds = append(s.Binds, queue.Bind{To: name(to), Selector: set})
+			}
+			return nil
+		})
+		w.must(err)
+	}
+	_, err := w.Bind(w.ctx, alice, name(queues-1), queue.Bind{To: name(0)})
+	w.wants(err, reason.BindCycle)
+	w.send(name(0), "a")
+	w.holds(name(queues-1), "a")
+}
+
 func TestFullTargetRefusesTheSendOrGoesWithout(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.create("/src")

@@ -70,8 +70,9 @@ type Broker struct {
 	fair *fair // who waits for whom, before any lock
 
 	// admin serialises what makes, changes and removes queues. It is taken before any other lock.
-	admin  sync.Mutex
-	lastID atomic.Uint64 // of a queue; written under admin
+	admin   sync.Mutex
+	lastID  atomic.Uint64      // of a queue; written under admin
+	binders map[string]*served // queues that have binds, by name
 
 	// mu guards the names. Queues' locks are taken after it, or without it.
 	mu     sync.RWMutex
@@ -95,7 +96,7 @@ func newBroker(o Options) *Broker {
 	b := &Broker{
 		log: o.Logger, doors: o.Doors, instance: o.Instance, access: o.Access, quotas: o.Quotas, started: time.Now(),
 		maxMemory: o.MaxMemory, payloadMemory: o.PayloadMemory, failed: make(chan struct{}),
-		byName: map[string]*served{}, byID: map[uint64]*served{},
+		byName: map[string]*served{}, byID: map[uint64]*served{}, binders: map[string]*served{},
 		leaseEnds: make(chan struct{}, 1), quit: make(chan struct{}), fair: newFair(),
 	}
 	if b.log == nil {

@@ -206,6 +206,10 @@ func (f *flow) admit(ctx context.Context, acks int) error {
 	if err := f.b.admitMemory(all); err != nil {
 		return err
 	}
+	if f.copies && f.b.journal != nil && !f.b.fitsFrame(messages+acks, bytes) {
+		return reason.New(reason.MessageTooLarge, "%d messages and the copies that binds make of them, %d in all, take %d bytes together: they must fit a segment of the journal, which takes %d; send fewer at once, or raise segment_size",
+			len(f.messages), messages, bytes, f.b.maxFrame)
+	}
 	return f.b.admit(ctx, to, messages+acks, bytes)
 }
 

@@ -109,6 +109,7 @@ func (b *Broker) adopt(l *loader) error {
 		s.scheduleLocked(now)
 		s.mu.Unlock()
 		b.byName[s.name], b.byID[s.id] = s, s
+		b.noteBinds(s)
 	}
 	return b.journal.Sync()
 }

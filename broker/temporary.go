@@ -77,6 +77,7 @@ func (b *Broker) openTemporary(id identity.Identity, edit Edit) (*served, error)
 	b.mu.Lock()
 	b.byName[name], b.byID[number] = s, s
 	b.mu.Unlock()
+	b.noteBinds(s)
 	return s, nil
 }
 

@@ -16,6 +16,11 @@ type Bind struct {
 	Skip     bool     // a destination that can not take its copy goes without; else the send is refused
 }
 
+// Equal reports whether both binds do the same. Both are in their normal form.
+func (b Bind) Equal(o Bind) bool {
+	return b.To == o.To && b.Skip == o.Skip && b.Selector.Equal(o.Selector)
+}
+
 // String says the bind in words.
 func (b Bind) String() string {
 	text := b.To
@@ -43,7 +48,7 @@ func (s *Settings) checkBinds() error {
 		return nil
 	}
 	if len(s.Binds) > limits.Binds {
-		return reason.Invalid("settings.binds", "%d binds: a queue may have %d", len(s.Binds), limits.Binds)
+		return reason.Invalid("settings.binds", "%d binds: a queue may have %d; bind it to one that hands on in turn", len(s.Binds), limits.Binds)
 	}
 	binds := slices.Clone(s.Binds) // others may share them
 	for i := range binds {

@@ -46,7 +46,9 @@ func (s *Settings) Diff(other *Settings) string {
 	add("mqueue.type", s.Kernel.Type, other.Kernel.Type)
 	add("mqueue.type_prefix", s.Kernel.TypePrefix, other.Kernel.TypePrefix)
 	add("mqueue.out_selector", s.Kernel.OutSelector, other.Kernel.OutSelector)
-	add("binds", bindsText(s.Binds), bindsText(other.Binds))
+	if !slices.EqualFunc(s.Binds, other.Binds, Bind.Equal) {
+		add("binds", bindsText(s.Binds), bindsText(other.Binds))
+	}
 	add("mode", fmt.Sprintf("%#o", s.Mode), fmt.Sprintf("%#o", other.Mode))
 	add("owner_uid", s.OwnerUID, other.OwnerUID)
 	add("group_gid", s.GroupGID, other.GroupGID)

@@ -3,6 +3,8 @@ package queue
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
@@ -51,6 +53,11 @@ func (s Selector) Check() (Selector, error) {
 	return s, reason.Invalid("selector", "selector of unknown kind %d", s.Kind)
 }
 
+// Equal reports whether both choose in the same way. Both are in their normal form.
+func (s Selector) Equal(o Selector) bool {
+	return s.Kind == o.Kind && s.Type == o.Type && slices.Equal(s.Types, o.Types)
+}
+
 // Matches reports whether a message of type t may be chosen. s is in its normal form.
 func (s Selector) Matches(t int64) bool {
 	switch s.Kind {
@@ -77,14 +84,14 @@ func (s Selector) String() string {
 	case TypeIsNot:
 		return fmt.Sprintf("not:%d", s.Type)
 	case TypeIn:
-		text := ""
+		var text strings.Builder
 		for i, t := range s.Types {
 			if i > 0 {
-				text += ","
+				text.WriteByte(',')
 			}
-			text += fmt.Sprint(t)
+			text.WriteString(strconv.FormatInt(t, 10))
 		}
-		return text
+		return text.String()
 	}
 	return "any"
 }
