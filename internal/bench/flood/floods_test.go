@@ -31,6 +31,7 @@ var floods = map[string]func(f *flooder) error{
 	"slow-reader":  func(f *flooder) error { return f.slowReaders(16) },
 	"stalled":      func(f *flooder) error { return f.stalledSenders(16) },
 	"stalled-peek": func(f *flooder) error { return f.stalledPeeks(16) },
+	"stalled-taps": func(f *flooder) error { return f.stalledTaps(16) },
 	"all": func(f *flooder) error {
 		return together(
 			func() error { return f.streams(2, 64, bodyBytes) },
@@ -350,6 +351,41 @@ func (f *flooder) stalledPeeks(n int) error {
 		f.arrive(n)
 		<-stream.Context().Done()
 		return stream.Context().Err()
+	})
+}
+
+// stalledTaps tap queues, and follow them with a peek, and take nothing of what they are shown, while a little is sent.
+func (f *flooder) stalledTaps(n int) error {
+	return times(n, func() error {
+		c, err := f.dial()
+		if err != nil {
+			return err
+		}
+		queue, err := f.filled(c, 1)
+		if err != nil {
+			return err
+		}
+		tap, err := c.Tap(context.Background(), &ipcdv1.TapRequest{Queue: queue})
+		if err == nil {
+			_, err = tap.Header() // it is open
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := c.Peek(context.Background(), &ipcdv1.PeekRequest{Queue: queue, Follow: true}); err != nil {
+			return err
+		}
+		for i := 0; ; i++ {
+			if _, err := c.Send(context.Background(), &ipcdv1.SendRequest{Queue: queue, Messages: messages(64, bodyBytes)}); err != nil {
+				return err
+			}
+			if i == 20 { // more than the stream takes unread
+				f.arrive(n)
+			}
+			if i >= 20 {
+				time.Sleep(time.Second)
+			}
+		}
 	})
 }
 
