@@ -25,13 +25,13 @@ type target struct {
 	onDisk bool
 }
 
-// newTarget chooses a queue's settings. What may be killed has many attempts: after a crash it is not known exactly how many
-// there were, and so not what is buried.
-func newTarget(name string, random *rand.Rand, killed bool) *target {
+// newTarget chooses a queue's settings. Where messages or attempts may be lost there are many attempts: it would not be known
+// what is buried.
+func newTarget(name string, random *rand.Rand, between interlude) *target {
 	t := &target{name: name, types: 1 + random.IntN(3)}
 	lease := time.Duration(20+random.IntN(150)) * time.Millisecond
 	t.record, t.durable, t.maxAttempts = newRecord(lease), random.IntN(2) == 0, 2+random.IntN(2)
-	if killed || random.IntN(3) == 0 {
+	if between == isKilled || between == isRestarted && !t.durable || random.IntN(3) == 0 {
 		t.maxAttempts = 65535
 	}
 	t.settings = client.QueueSettings{Lease: lease, MaxAttempts: t.maxAttempts, Durability: client.DurabilityMemory, Mqueue: client.KernelQueue{Mode: client.KernelNone}}

@@ -107,7 +107,7 @@ func round(t *testing.T, seed uint64, between interlude, sum *tally) {
 	var all []*target
 	setup := h.dial()
 	for i := range targets {
-		target := newTarget(fmt.Sprintf("/q%d", i), random, between == isKilled)
+		target := newTarget(fmt.Sprintf("/q%d", i), random, between)
 		if _, err := setup.CreateQueue(within(t), target.name, target.settings); err != nil {
 			t.Fatal(err)
 		}
