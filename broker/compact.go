@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipcd/ipcd/broker/journal"
 	"github.com/ipcd/ipcd/broker/queue"
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
 // compactor keeps the journal short. Only its oldest segment is ever given up: what is still needed of it is
@@ -40,7 +41,8 @@ const (
 	// Bounds of one step.
 	keepMessages = 256
 	keepBytes    = 1 << 20
-	compactPause = 20 * time.Millisecond // between looks
+	keptMessage  = 2 * (limits.ImportReasonLength + 128) // what a record says of a message at most, in a frame and in its segment's index
+	compactPause = 20 * time.Millisecond                 // between looks
 	// Spare segments without which nothing is copied: copying may take one before it gives one back.
 	compactSpares = 2
 	compactWaits  = 50 // looks after which one must do
@@ -265,13 +267,15 @@ func (c *compactor) compact(s journal.SegmentInfo) error {
 
 // keep writes again those messages that are live. Their payloads lie at places, in the segment at hand.
 func (c *compactor) keep(s *served, seqs []uint64, sizes []int, places []journal.Position) error {
+	// With small segments, what is known of a message besides must not be more than fits beside its payload.
+	most := max(1, min(keepMessages, int(c.b.maxFrame/8)/keptMessage))
 	for from := 0; from < len(seqs); {
 		var live []uint64
 		var onDisk []journal.Position
 		var wanted []uint64 // the messages whose payloads are there
 		bytes := 0
 		s.mu.Lock()
-		for ; from < len(seqs) && len(live) < keepMessages && (bytes == 0 || bytes+sizes[from] <= keepBytes); from++ {
+		for ; from < len(seqs) && len(live) < most && (bytes == 0 || bytes+sizes[from] <= keepBytes); from++ {
 			if !s.deleted && s.q.Live(seqs[from]) {
 				live = append(live, seqs[from])
 				bytes += sizes[from]

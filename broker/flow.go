@@ -101,7 +101,9 @@ func (f *flow) plan(byID map[uint64]*part) error {
 		f.copies = f.copies || p.own > 0 && len(p.s.settings.Load().Binds) > 0
 	}
 	if f.copies {
-		f.follow(byID)
+		if err := f.follow(byID); err != nil {
+			return err
+		}
 	}
 	f.parts = slices.SortedFunc(maps.Values(byID), func(a, b *part) int { return cmp.Compare(a.s.id, b.s.id) })
 	if !f.copies {
@@ -115,7 +117,7 @@ func (f *flow) plan(byID map[uint64]*part) error {
 }
 
 // follow adds the queues that get copies.
-func (f *flow) follow(byID map[uint64]*part) {
+func (f *flow) follow(byID map[uint64]*part) error {
 	f.b.mu.RLock()
 	defer f.b.mu.RUnlock()
 	// Each queue comes after all that it may hand on to; then the other way round.
@@ -151,9 +153,12 @@ func (f *flow) follow(byID map[uint64]*part) {
 	}
 	slices.Reverse(f.order)
 	// Only those to which something comes are locked.
-	kept := f.order[:0]
+	kept, looks := f.order[:0], 0
 	for _, p := range f.order {
 		for _, w := range p.ways {
+			if looks += w.from.own + len(w.from.copies); looks > limits.BindLooks {
+				return reason.New(reason.MessageTooLarge, "%d messages, which binds hand on to many queues: a send may have %d times a bind that may hand on one of its messages; send fewer at once", len(f.messages), limits.BindLooks)
+			}
 			w.from.eachStored(func(g int) {
 				if w.bind.Selector.Matches(f.messages[g].Type) {
 					if p.marked == nil {
@@ -174,6 +179,7 @@ func (f *flow) follow(byID map[uint64]*part) {
 		}
 	}
 	f.order = kept
+	return nil
 }
 
 // eachStored visits the messages that may be stored in the part's queue.
@@ -292,7 +298,7 @@ func (f *flow) checkLocked(now queue.Instant, p *part) error {
 	if len(p.takes) > 0 {
 		var err error
 		if p.own == 0 || !f.front {
-			err = p.inLine()
+			err = p.s.inLine()
 		}
 		var duplicates []queue.Duplicate
 		if err == nil {
@@ -320,14 +326,6 @@ func (p *part) gets(all []int, duplicates []queue.Duplicate) {
 	for _, d := range duplicates {
 		p.has[all[d.Index]] = false
 	}
-}
-
-// inLine is the error of a queue in which senders wait for room: nobody may overtake them.
-func (p *part) inLine() error {
-	if s := p.s; s.q.Settings().Overflow == queue.Block && s.blocked.len > 0 {
-		return s.lineError()
-	}
-	return nil
 }
 
 // wanted tells by which bind a copy comes, if any, whether the part must have it, and what is in the way.
@@ -377,7 +375,7 @@ func (w *copyWay) lookLocked(to *served) {
 func (f *flow) fit(now queue.Instant, p *part, all []int) {
 	var why error
 	if !p.kept {
-		why = p.inLine()
+		why = p.s.inLine()
 	}
 	if why == nil {
 		largest := p.s.q.Settings().MaxMessageSize

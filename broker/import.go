@@ -6,7 +6,6 @@ import (
 	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/internal/access"
 	"github.com/ipcd/ipcd/internal/identity"
-	"github.com/ipcd/ipcd/internal/reason"
 )
 
 // Import stores messages with their past. It never waits for room. See transport.Broker.
@@ -48,12 +47,11 @@ func (s *served) importLocked(id identity.Identity, r *ImportRequest, batch queu
 	if stored, ok, err := s.q.Repeat(batch.Producer, batch.Number); ok || err != nil {
 		return stored, err
 	}
-	if r.Instance != "" && r.Instance != s.b.instance && !s.durable {
-		return queue.Stored{}, reason.New(reason.OutcomeUnknown,
-			"the batch was first sent before the daemon was started anew: whether it was stored then is not known")
+	if err := s.knowsProducer(r.Instance); err != nil {
+		return queue.Stored{}, err
 	}
-	if s.q.Settings().Overflow == queue.Block && s.blocked.len > 0 {
-		return queue.Stored{}, reason.New(reason.QueueFull, "%d senders wait for room already: try again later", s.blocked.len).Retry(fullRetry)
+	if err := s.inLine(); err != nil {
+		return queue.Stored{}, err
 	}
 	now := s.b.now()
 	stored, err := s.storeLocked(now, batch)

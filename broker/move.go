@@ -180,8 +180,8 @@ func (m *mover) stepLocked(step queue.Moving) (queue.Moved, *wanted, error) {
 			return stay, nil, damagedError(s)
 		}
 	}
-	if m.to.q.Settings().Overflow == queue.Block && m.to.blocked.len > 0 && !step.DryRun {
-		return stay, nil, reason.New(reason.QueueFull, "%d senders wait for room already: try again later", m.to.blocked.len).Retry(fullRetry).On(m.to.name)
+	if err := m.to.inLine(); err != nil && !step.DryRun {
+		return stay, nil, on(m.to, err)
 	}
 	now := m.b.now()
 	m.to.paid = m.to.owner == m.from.owner // what moves stays charged to the same

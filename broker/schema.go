@@ -78,8 +78,12 @@ func andMore(n int) string {
 func (b *Broker) admitSchema(ctx context.Context, s *served, r *SchemaRequest) error {
 	bytes := int64(len(r.Descriptors)) + frameOverhead
 	for _, t := range r.Types {
+		if len(t.Message) > limits.SchemaNameLength {
+			return reason.New(reason.SchemaInvalid, "a message with a full name of %d bytes: it may have %d", len(t.Message), limits.SchemaNameLength)
+		}
 		bytes += int64(len(t.Message)) + frameOverhead
 	}
+	bytes *= 2 // metadata stands in the frame and in its segment's index
 	if b.journal != nil && bytes+frameRest > b.maxFrame {
 		return reason.New(reason.SchemaInvalid, "a schema of %d bytes: it must fit a segment of the journal, which takes %d; leave unused files out, or raise segment_size", bytes, b.maxFrame)
 	}

@@ -150,6 +150,14 @@ func (s *served) lineError() error {
 	return reason.New(reason.QueueFull, "%d senders wait for room already: wait too, or try again later", s.blocked.len).Retry(fullRetry)
 }
 
+// inLine is lineError of a queue in which senders wait for room, nil of one in which none does.
+func (s *served) inLine() error {
+	if s.q.Settings().Overflow == queue.Block && s.blocked.len > 0 {
+		return s.lineError()
+	}
+	return nil
+}
+
 // blockLocked gives a sender its place in the line of those who wait for room.
 func (s *served) blockLocked(id identity.Identity, batch queue.Batch, bytes int64) (*waiting[*blockedSend], error) {
 	w := &waiting[*blockedSend]{value: &blockedSend{caller: id, batch: batch, charge: bytes, done: make(chan struct{}), turn: make(chan struct{}, 1)}}

@@ -82,11 +82,11 @@ func (t *Tap) copyLocked(now queue.Instant, first, last uint64) {
 	for seq := first; seq <= last; seq++ {
 		room := -1
 		if t.count < limits.TapMessages {
-			room = min(limits.TapBytes-t.bytes, t.account.room())
+			room = min(limits.TapBytes-t.bytes, t.account.room()) - tapMessage
 		}
 		m, meant, copied := t.copier.Copy(t.s.q, seq, now, room, int(last-seq+1))
 		switch {
-		case copied && t.account.take(m.Bytes()):
+		case copied && t.account.take(tapBytes(&m)):
 			t.keepLocked(m)
 		case meant:
 			t.skipLocked()
@@ -104,8 +104,17 @@ func (t *Tap) keepLocked(m queue.Peeked) {
 	part := &t.parts[len(t.parts)-1]
 	part.Messages = append(part.Messages, m)
 	t.count++
-	t.bytes += m.Bytes()
+	t.bytes += tapBytes(&m)
 }
+
+// What a copy takes in memory beside its bytes, and each of its headers, about.
+const (
+	tapMessage = 512
+	tapHeader  = 48
+)
+
+// tapBytes is what a copy takes in memory.
+func tapBytes(m *queue.Peeked) int { return m.Bytes() + tapMessage + tapHeader*len(m.Headers) }
 
 func (t *Tap) skipLocked() {
 	if n := len(t.parts); n == 0 || len(t.parts[n-1].Messages) > 0 {
@@ -180,7 +189,7 @@ func (t *Tap) take() (out Tapped, ok bool, err error) {
 	}
 	bytes := 0
 	for i := range out.Messages {
-		bytes += out.Messages[i].Bytes()
+		bytes += tapBytes(&out.Messages[i])
 	}
 	t.count -= len(out.Messages)
 	t.bytes -= bytes

@@ -223,8 +223,10 @@ func (b *Broker) transactLocked(f *flow, r *TransactRequest) ([]queue.Stored, er
 // checkAcksLocked says what is in the way of a part's acks.
 func (p *part) checkAcksLocked(r *TransactRequest) error {
 	s := p.s
-	if len(p.sends)+len(p.acks) > 0 && r.Instance != "" && r.Instance != s.b.instance && !s.durable {
-		return reason.New(reason.OutcomeUnknown, "the transaction was first sent before the daemon was started anew: whether it was done then is not known").On(s.name)
+	if len(p.sends)+len(p.acks) > 0 {
+		if err := s.knowsProducer(r.Instance); err != nil {
+			return on(s, err)
+		}
 	}
 	seen := make(map[queue.Receipt]bool, len(p.acks))
 	for _, i := range p.acks {

@@ -62,6 +62,7 @@ const (
 	ModeDefault          = 0o600
 	DeadLetterDepth      = 16       // dead-letter queues behind each other
 	Binds                = 64       // binds of a queue
+	BindLooks            = 65536    // looks at whether a message of one send is to be copied by one bind
 	BindTargets          = 256      // queues that one send may reach
 	ReceiveQueues        = 256      // queues of one receive
 	Taps                 = 64       // of a queue
@@ -75,6 +76,7 @@ const (
 	TemporaryPrefix      = "/tmp."  // of the names of temporary queues, which no other queue may have
 	TemporaryMode        = 0o622    // who knows the name may send
 	SchemaBytes          = 1 << 20  // of a descriptor set
+	SchemaNameLength     = 1024     // bytes of the full name of a message that a type is bound to
 	SchemaTypes          = 1024     // types with a message
 	SchemaVersions       = 16       // kept of a queue's schema
 )

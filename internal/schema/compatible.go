@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -42,8 +44,8 @@ func Incompatibilities(was, is *Set, wasBound, isBound []Binding) []string {
 		}
 		c.message(before, after)
 	}
-	if len(c.all) > maxFindings {
-		c.all = append(c.all[:maxFindings], fmt.Sprintf("and %d more", len(c.all)-maxFindings))
+	if c.more > 0 {
+		c.all = append(c.all, fmt.Sprintf("and %d more", c.more))
 	}
 	return c.all
 }
@@ -77,9 +79,22 @@ type comparison struct {
 	strict  map[protoreflect.FullName]bool // messages that may not have fields the new set does not know
 	seen    map[protoreflect.FullName]bool // enums that were compared
 	all     []string
+	more    int // than all
 }
 
+// foundName is bytes of a name in a finding, of which the rest is cut: hostile names may be very long, and many.
+const foundName = 200
+
 func (c *comparison) found(format string, args ...any) {
+	if len(c.all) == maxFindings {
+		c.more++
+		return
+	}
+	for i, a := range args {
+		if v := reflect.ValueOf(a); v.Kind() == reflect.String && v.Len() > foundName {
+			args[i] = strings.ToValidUTF8(v.String()[:foundName], "") + "..."
+		}
+	}
 	c.all = append(c.all, fmt.Sprintf(format, args...))
 }
 

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -40,5 +41,32 @@ func TestFieldsOfOneEnumShareItsValues(t *testing.T) {
 		if &shape.fields[i].values[0] != &first[0] {
 			t.Fatalf("field %d has values of its own", i)
 		}
+	}
+}
+
+func TestFindingsAreFewAndShort(t *testing.T) {
+	name := strings.Repeat("M", 50<<10)
+	m := &descriptorpb.DescriptorProto{Name: &name}
+	compile := func() *Set {
+		b, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{{Name: proto.String("a"), Syntax: proto.String("proto3"),
+			MessageType: []*descriptorpb.DescriptorProto{m}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err := Compile(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	is := compile()
+	for i := range 5000 {
+		m.ReservedName = append(m.ReservedName, fmt.Sprintf("a%x", i))
+	}
+	was := compile()
+	b := []Binding{{Type: 1, Message: name}}
+	found := Incompatibilities(was, is, b, b)
+	if len(found) != maxFindings+1 || found[maxFindings] != "and 4900 more" || len(found[0]) > 1000 {
+		t.Errorf("%d findings, the first with %d bytes, the last %.100q", len(found), len(found[0]), found[len(found)-1])
 	}
 }
