@@ -356,7 +356,6 @@ func (b *Broker) deleteQueue(id identity.Identity, name string) (*served, int64,
 	b.mu.Unlock()
 	s.mu.Lock()
 	s.deleted = true
-	b.bindsVersion.Add(1)
 	gone := s.goneLocked()
 	s.endWaitersLocked(gone)
 	for c := range s.consumers {

@@ -213,8 +213,12 @@ func (s *served) configureLocked(now queue.Instant, settings *queue.Settings) {
 	if !s.durable {
 		s.defineLocked(now)
 	}
+	same := slices.EqualFunc(s.settings.Load().Binds, settings.Binds, queue.Bind.Equal)
 	s.settings.Store(settings)
-	s.b.bindsVersion.Add(1)
+	if same {
+		return
+	}
+	s.b.bindsVersion.Add(1) // after it: who reads this version reads those binds too
 	for to := range s.bounds {
 		if !slices.ContainsFunc(settings.Binds, func(x queue.Bind) bool { return x.To == to }) {
 			delete(s.bounds, to)

@@ -86,7 +86,7 @@ func TestNothingIsToldBeforeItIsOnDisk_S6_S25(t *testing.T) {
 		})
 		d.after("a pause", func() error { _, err := d.PauseQueue(d.ctx, alice, "/q", true); return err })
 		d.after("an update", func() error {
-			_, err := d.UpdateQueue(d.ctx, alice, "/q", func(s *queue.Settings) error { s.MaxAttempts = 3; return nil })
+			_, err := d.UpdateQueue(d.ctx, alice, "/q", func(s *queue.Settings) error { s.DeadLetter = "/other"; return nil })
 			return err
 		})
 		d.after("a purge", func() error { _, _, err := d.Purge(d.ctx, alice, SelectRequest{Queue: "/q", Max: 1}); return err })

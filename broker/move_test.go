@@ -744,6 +744,13 @@ func TestMoveAndRedriveAfterARestart(t *testing.T) {
 		restart()
 		out, err := w.Redrive(w.ctx, alice, RedriveRequest{Queue: "/b"})
 		w.must(err)
+		if len(out) != 1 || out[0].Messages != 0 || reason.Of(out[0].Err) != reason.AccessDenied { // what headers say is not enough
+			t.Fatalf("redriven: %s", redrivenText(out))
+		}
+		_, err = w.UpdateQueue(w.ctx, alice, "/a", func(s *queue.Settings) error { s.DeadLetter = "/b"; return nil })
+		w.must(err)
+		out, err = w.Redrive(w.ctx, alice, RedriveRequest{Queue: "/b"})
+		w.must(err)
 		if got := redrivenText(out); got != "/a 600 ; " {
 			t.Fatalf("redriven: %s", got)
 		}

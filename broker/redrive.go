@@ -150,8 +150,13 @@ func (d *redrive) way(name string) *way {
 	case name == "":
 		w.err = reason.New(reason.QuotaExceeded, "the dead letters come from more than %d queues: once these are gone, redrive again, or narrow the filter", limits.RedriveQueues)
 	default:
-		if w.mover, w.err = d.b.newMoverFrom(d.id, d.from, name, d.dryRun); w.mover != nil {
-			w.mover.home = true
+		if w.mover, w.err = d.b.newMoverFrom(d.id, d.from, name, d.dryRun); w.mover == nil {
+			break
+		}
+		w.mover.home = true
+		if to := w.mover.to; to.settings.Load().DeadLetter != d.from.name {
+			// The header alone proves nothing: whoever may send here can write it.
+			w.mover, w.err = nil, reason.New(reason.AccessDenied, "%s is not its dead-letter queue (any more): move the messages by name, if they are meant to go there", d.from.name).On(name)
 		}
 	}
 	return w

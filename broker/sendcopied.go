@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/ipcd/ipcd/broker/queue"
@@ -38,7 +39,7 @@ func (b *Broker) tryCopied(ctx context.Context, id identity.Identity, s *served,
 		f.add(p, 0, r.Messages)
 		err := f.plan(map[uint64]*part{s.id: p})
 		if err == nil {
-			err = f.admit(ctx, 0)
+			err = cmp.Or(ctx.Err(), f.admit(ctx, 0))
 		}
 		if err != nil {
 			if w != nil {

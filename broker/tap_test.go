@@ -161,7 +161,7 @@ func TestSlowTapSkipsAndCounts(t *testing.T) {
 		w.sayNext(tap, "3: kept")
 
 		// The same for bytes: what is smaller finds room behind what did not.
-		half, large := strings.Repeat("x", limits.TapBytes/2), strings.Repeat("y", limits.TapBytes/2)
+		half, large := strings.Repeat("x", limits.TapBytes/2-tapMessage), strings.Repeat("y", limits.TapBytes/2-tapMessage)
 		w.send("/q", half)
 		w.send("/q", large+"!")
 		w.send("/q", half)
@@ -169,7 +169,7 @@ func TestSlowTapSkipsAndCounts(t *testing.T) {
 		w.send("/q", "")
 		w.sayNext(tap, "0: "+half)
 		w.sayNext(tap, "1: "+half)
-		w.sayNext(tap, "1: ")
+		w.sayNext(tap, "2:")
 		w.nothing(tap)
 	})
 }
@@ -188,7 +188,7 @@ func TestTapsOfOneIdentityHoldABoundedShare(t *testing.T) {
 		bobs, err := w.Tap(w.ctx, bob, TapRequest{Queue: "/q"})
 		w.must(err)
 		defer bobs.Close()
-		w.send("/q", string(make([]byte, limits.TapBytes)))
+		w.send("/q", string(make([]byte, limits.TapBytes-tapMessage)))
 		check := func(tap *Tap, messages int, skipped uint64) {
 			t.Helper()
 			got, err := tap.Next(w.ctx)
@@ -202,7 +202,7 @@ func TestTapsOfOneIdentityHoldABoundedShare(t *testing.T) {
 		check(taps[0], 1, 0) // read, and
 		taps[1].Close()      // closed: there is room again
 		w.receive("/q", 1)
-		w.send("/q", string(make([]byte, limits.TapBytes)))
+		w.send("/q", string(make([]byte, limits.TapBytes-tapMessage)))
 		check(taps[0], 1, 0)
 		check(taps[full], 1, 0)
 		for _, tap := range taps {

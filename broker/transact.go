@@ -57,11 +57,14 @@ func (b *Broker) Transact(ctx context.Context, id identity.Identity, r TransactR
 			break
 		}
 		f.unlock()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if f, err = b.plan(id, &r); err != nil {
 			return nil, err
 		}
 	}
-	stored, err := b.transactLocked(f, &r)
+	stored, err := b.transactLocked(f, id, &r)
 	ticket := f.unlock()
 	if err != nil {
 		return nil, err
@@ -161,15 +164,12 @@ func at(err error, index int) error {
 }
 
 // transactLocked decides under the locks of all its queues: first it looks whether everything can be done.
-func (b *Broker) transactLocked(f *flow, r *TransactRequest) ([]queue.Stored, error) {
+func (b *Broker) transactLocked(f *flow, id identity.Identity, r *TransactRequest) ([]queue.Stored, error) {
 	now := b.now()
 	repeated := 0
 	sending := 0
 	for _, p := range f.parts {
-		if err := p.s.goneLocked(); err != nil {
-			if len(p.sends) > 0 {
-				err = at(b.late(err, p.s.name), p.sends[0])
-			}
+		if err := p.mayLocked(id, len(r.Sends)); err != nil {
 			return nil, err
 		}
 		if len(p.sends) == 0 {
@@ -218,6 +218,30 @@ func (b *Broker) transactLocked(f *flow, r *TransactRequest) ([]queue.Stored, er
 	}
 	f.doneLocked(now)
 	return split(f.parts, r), nil
+}
+
+// mayLocked is an error if the queue is gone or damaged, or access was withdrawn since the operation was planned. sends is how many
+// sends the request has.
+func (p *part) mayLocked(id identity.Identity, sends int) error {
+	s := p.s
+	err := s.goneLocked()
+	switch {
+	case err == nil && s.damaged.Load() != nil && len(p.sends)+len(p.acks) > 0:
+		err = damagedError(s)
+	case len(p.sends) > 0:
+		if err == nil {
+			err = s.b.forbids(id, s, access.Send)
+		}
+		if err != nil {
+			return at(s.b.late(err, s.name), p.sends[0])
+		}
+	}
+	if err == nil && len(p.acks) > 0 {
+		if err = s.b.forbids(id, s, access.Receive); err != nil {
+			return at(err, sends+p.acks[0])
+		}
+	}
+	return err
 }
 
 // checkAcksLocked says what is in the way of a part's acks.
