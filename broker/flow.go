@@ -448,7 +448,11 @@ func (f *flow) inTheWay(p *part, err error) error {
 		return err
 	}
 	if first := max(e.Index, 0); p.own == 0 || first >= p.own {
-		return f.refusal(p, p.takes[first], err)
+		err := f.refusal(p, p.takes[first], err)
+		if f.single && e.Index == reason.Whole {
+			err.(*reason.Error).Index = reason.Whole // it is no one message's fault
+		}
+		return err
 	}
 	if f.single {
 		return on(p.s, err)
