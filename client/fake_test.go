@@ -60,23 +60,24 @@ type fake struct {
 
 	path string
 
-	mu       sync.Mutex // guards all below
-	server   *grpc.Server
-	health   *health.Server
-	conns    map[net.Conn]bool
-	instance string
-	changed  chan struct{} // closed, and made anew, at every change
-	queues   map[string]*fakeQueue
-	rings    map[string]*fakeRing
-	answers  map[string]*ipcdv1.Stored   // by producer and batch
-	done     map[string][]*ipcdv1.Stored // transactions, alike
-	batches  int                         // that came, refused and repeated ones and transactions included
-	archive  []byte                      // what Backup hands out
-	storage  *ipcdv1.Storage
-	mistake  *reason.Error // in the configuration
-	limits   map[string]int64
-	hooks    hooks
-	seen     []string // what came, for tests to look at
+	mu        sync.Mutex // guards all below
+	server    *grpc.Server
+	health    *health.Server
+	conns     map[net.Conn]bool
+	instance  string
+	changed   chan struct{} // closed, and made anew, at every change
+	queues    map[string]*fakeQueue
+	rings     map[string]*fakeRing
+	answers   map[string]*ipcdv1.Stored   // by producer and batch
+	done      map[string][]*ipcdv1.Stored // transactions, alike
+	batches   int                         // that came, refused and repeated ones and transactions included
+	batchMost int                         // messages of a batch; 0: any number
+	archive   []byte                      // what Backup hands out
+	storage   *ipcdv1.Storage
+	mistake   *reason.Error // in the configuration
+	limits    map[string]int64
+	hooks     hooks
+	seen      []string // what came, for tests to look at
 
 	temporaries int // made so far
 	imported    []*ipcdv1.PeekedMessage
@@ -337,6 +338,9 @@ func (f *fake) storeOnce(queue, producer string, batch uint64, instance string, 
 		if len(m.GetBody()) > 100 {
 			return nil, reason.New(reason.MessageTooLarge, "too large").At(i)
 		}
+	}
+	if f.batchMost > 0 && len(messages) > f.batchMost {
+		return nil, reason.New(reason.MessageTooLarge, "too many together")
 	}
 	if most := q.p.GetSettings().MaxMessages; most != nil && len(q.messages)+len(messages) > int(*most) {
 		return nil, reason.New(reason.QueueFull, "full")

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"sync"
 
 	"github.com/ipcd/ipcd/internal/reason"
@@ -14,6 +15,10 @@ type SenderOptions struct {
 	MaxMessages   int // sent and not yet answered, or waiting to be sent; 0: 16384
 	MaxBytes      int // of their bodies, headers and ids; 0: 16 MiB. One larger send passes alone.
 	BatchMessages int // of several sends that go out together; 0: 512; 1: each send is a batch of its own
+
+	// InOrder lets one batch be under way at a time, so that a send is only stored if all before it were: the first that
+	// is refused ends the Sender, and those after it fail with ErrCancelled. Batches should be larger then.
+	InOrder bool
 }
 
 const (
@@ -44,7 +49,8 @@ type Sender struct {
 	messages int // handed over and not yet answered
 	bytes    int
 	queued   []*Pending   // handed over, in no batch yet
-	again    [][]*Pending // to be sent again as batches of their own, before what is queued
+	calls    uint64       // of Send
+	again    [][]*Pending // to be sent again as batches of their own, before what is queued, in the order of the calls
 	sent     []*batch     // written and not yet answered, in that order
 	batchID  uint64
 	closing  bool
@@ -54,6 +60,7 @@ type Sender struct {
 
 // Pending is a send on its way.
 type Pending struct {
+	number   uint64 // in the order of the calls
 	messages []*ipcdv1.Message
 	bytes    int
 	done     chan struct{}
@@ -94,7 +101,7 @@ func cmpOr(v, otherwise int) int {
 //
 // Messages of one goroutine are stored in the order of the calls. When some are refused (the queue is
 // full, a body too large), those that shared their batch are sent again without them and may then
-// come after later ones.
+// come after later ones, unless the Sender is InOrder.
 func (s *Sender) Send(ctx context.Context, m ...Message) (*Pending, error) {
 	messages, size, e := batchProto(m)
 	if e != nil {
@@ -123,6 +130,8 @@ func (s *Sender) Send(ctx context.Context, m ...Message) (*Pending, error) {
 		}
 		s.mu.Lock()
 	}
+	s.calls++
+	p.number = s.calls
 	s.messages += len(m)
 	s.bytes += size
 	s.queued = append(s.queued, p)
@@ -201,7 +210,7 @@ func (p *Pending) Wait(ctx context.Context) ([]Sent, error) {
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
 // resolveLocked ends sends with an outcome each: sent is that of all their messages, in order, or nil if
-// they failed with e.
+// they failed with e, which ends a Sender that is InOrder.
 func (s *Sender) resolveLocked(sends []*Pending, sent []Sent, e *Error) {
 	for _, p := range sends {
 		n := len(p.messages)
@@ -219,4 +228,10 @@ func (s *Sender) resolveLocked(sends []*Pending, sent []Sent, e *Error) {
 		close(p.done)
 	}
 	s.makeRoomLocked()
+	if e != nil && s.o.InOrder && s.failed == nil {
+		s.failed = newError(reason.Cancelled, "not sent, because a send before it failed").on(s.q.name)
+		rest := slices.Concat(slices.Concat(s.again...), s.queued)
+		s.again, s.queued = nil, nil
+		s.resolveLocked(rest, nil, s.failed)
+	}
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -144,7 +145,7 @@ func (s *Sender) nextBatch(t *senderStream) *batch {
 			return b
 		case len(s.sent) == 0 && (t.retire || s.closing && s.messages == 0):
 			return nil
-		case !t.retire && len(s.sent) < senderBatches && len(s.again)+len(s.queued) > 0:
+		case !t.retire && len(s.sent) < s.batches() && len(s.again)+len(s.queued) > 0:
 			b := s.newBatchLocked()
 			b.instance, b.writes = t.instance, 1
 			s.sent = append(s.sent, b)
@@ -152,6 +153,14 @@ func (s *Sender) nextBatch(t *senderStream) *batch {
 		}
 		s.changed.Wait()
 	}
+}
+
+// batches is how many batches may be unanswered.
+func (s *Sender) batches() int {
+	if s.o.InOrder {
+		return 1
+	}
+	return senderBatches
 }
 
 // newBatchLocked makes a batch of what must be sent again, or of as much as fits of what is queued.
@@ -234,20 +243,39 @@ func (s *Sender) refusedLocked(t *senderStream, b *batch, e *Error) {
 		// The daemon stops, or is another one than the one that was asked. It has not stored the
 		// batch, nor has anybody else: it may go out as a new one on another stream.
 		t.retire = true
-		s.again = append(s.again, b.sends)
+		s.againLocked(b.sends)
 	case e.is(reason.Unhealthy) || !firstTry && e.leavesOpen():
 		s.resolveLocked(b.sends, nil, outcomeUnknown(s.q.name, e))
 	case len(b.sends) == 1:
 		s.resolveLocked(b.sends, nil, e)
 	case e.Index != Whole:
 		s.againWithoutLocked(b, e)
-	case e.is(reason.QueueFull) || e.is(reason.QuotaExceeded) || e.is(reason.InvalidArgument) || e.is(reason.DiskFull):
-		// Too much together may fit in part.
+	case tooMuchTogether(e):
 		half := len(b.sends) / 2
-		s.again = append(s.again, b.sends[:half], b.sends[half:])
+		s.againLocked(b.sends[:half], b.sends[half:])
 	default:
 		s.resolveLocked(b.sends, nil, e)
 	}
+}
+
+// tooMuchTogether reports whether a part of a batch may fit where the daemon refused the whole: the queue, or one that gets
+// copies, was too full for it, or a record of the journal too small.
+func tooMuchTogether(e *Error) bool {
+	switch reason.Reason(e.Reason) {
+	case reason.QueueFull, reason.QuotaExceeded, reason.MessageTooLarge, reason.InvalidArgument, reason.DiskFull:
+		return true
+	}
+	return false
+}
+
+// againLocked lets sends go out again, as a batch for each of the lists that has any.
+func (s *Sender) againLocked(batches ...[]*Pending) {
+	for _, sends := range batches {
+		if len(sends) > 0 {
+			s.again = append(s.again, sends)
+		}
+	}
+	slices.SortStableFunc(s.again, func(a, b []*Pending) int { return cmp.Compare(a[0].number, b[0].number) })
 }
 
 // againWithoutLocked fails the send with the message that e names, and sends the others again.
@@ -255,10 +283,14 @@ func (s *Sender) againWithoutLocked(b *batch, e *Error) {
 	start := 0
 	for i, p := range b.sends {
 		if e.Index < start+len(p.messages) {
+			if s.o.InOrder && i > 0 { // those before it first
+				s.againLocked(b.sends[:i], b.sends[i:])
+				return
+			}
 			own := *e
 			own.Index -= start
+			s.againLocked(slices.Concat(b.sends[:i], b.sends[i+1:]))
 			s.resolveLocked(b.sends[i:i+1], nil, &own)
-			s.again = append(s.again, slices.Concat(b.sends[:i], b.sends[i+1:]))
 			return
 		}
 		start += len(p.messages)

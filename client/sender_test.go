@@ -227,6 +227,80 @@ func TestAQueueIsFilledToTheLastMessage_S3(t *testing.T) {
 	}
 }
 
+// A batch may be too large only because of the copies that it causes: as many of them as fit go out at once.
+func TestWhatIsTooMuchTogetherIsSentInParts(t *testing.T) {
+	f := startFake(t)
+	f.mu.Lock()
+	f.batchMost = 3
+	f.mu.Unlock()
+	gate := make(chan struct{})
+	f.setHooks(hooks{beforeStore: func(int) error { <-gate; return nil }})
+	for _, inOrder := range []bool{false, true} {
+		s := newSender(t, f.dial(t).Queue("/jobs"), SenderOptions{InOrder: inOrder})
+		pending := sendNumbers(t, s, 100)
+		if !inOrder {
+			close(gate)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("in order %v: %v", inOrder, err)
+		}
+		for i, p := range pending {
+			if _, err := p.Wait(t.Context()); err != nil {
+				t.Errorf("in order %v, message %d: %v", inOrder, i, err)
+			}
+		}
+	}
+	got := f.bodies("/jobs")
+	if len(got) != 200 || !slices.Equal(got[100:], numbers(100)) {
+		t.Errorf("stored %q", got)
+	}
+}
+
+func TestSenderInOrderStoresNothingAfterARefusedSend(t *testing.T) {
+	for name, spoil := range map[string]struct {
+		bodies []string
+		want   error
+	}{
+		"full queue":     {numbers(100), ErrQueueFull},
+		"too large body": {append(append(numbers(37), strings.Repeat("x", 101)), numbers(62)...), ErrMessageTooLarge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := startFake(t)
+			f.mu.Lock()
+			f.addQueue("/small", 37)
+			f.mu.Unlock()
+			gate := make(chan struct{})
+			f.setHooks(hooks{beforeStore: func(int) error { <-gate; return nil }})
+			s := newSender(t, f.dial(t).Queue("/small"), SenderOptions{InOrder: true})
+			var pending []*Pending
+			for _, text := range spoil.bodies {
+				p, err := s.Send(t.Context(), body(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				pending = append(pending, p)
+			}
+			close(gate)
+			if err := s.Close(); !errors.Is(err, spoil.want) {
+				t.Errorf("Close: %v, want %v", err, spoil.want)
+			}
+			for i, p := range pending {
+				_, err := p.Wait(t.Context())
+				switch {
+				case i < 37 && err != nil, i == 37 && !errors.Is(err, spoil.want), i > 37 && !errors.Is(err, ErrCancelled):
+					t.Errorf("message %d: %v", i, err)
+				}
+			}
+			if got := f.bodies("/small"); !slices.Equal(got, numbers(37)) {
+				t.Errorf("stored %q", got)
+			}
+			if _, err := s.Send(t.Context(), body("x")); !errors.Is(err, ErrCancelled) {
+				t.Errorf("a later Send: %v, want ErrCancelled", err)
+			}
+		})
+	}
+}
+
 func TestSenderHoldsBackWhenTooMuchIsUnderWay(t *testing.T) {
 	f := startFake(t)
 	gate := make(chan struct{})

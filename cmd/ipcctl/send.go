@@ -31,8 +31,8 @@ func newSend(a *app) *cobra.Command {
 		Long: `Send a message, or with --lines one for each line of stdin, and print its sequence. With - for the
 payload the body is read from stdin as it is.
 
---lines streams: it does not wait for each answer. It stops at the first line that is refused, and says
-how many messages were sent. --timeout also bounds how long a full queue that blocks may keep it waiting.`,
+--lines streams: it does not wait for each answer, and sends lines that have gathered together. It stops at the first
+line that is refused: those before it are sent, those after it are not, and it says how many were. --timeout also bounds how long a full queue that blocks may keep it waiting.`,
 		Example: `  ipcctl send /jobs 'hello'
   ipcctl send /jobs --type created --priority 3 --header trace=abc '{"id":1}'
   ipcctl send /jobs --delay 5s --ttl 1h --dedup-id order-1 'pay'

@@ -16,6 +16,9 @@ import (
 // sendGrace is how long answers are awaited after an interruption.
 const sendGrace = 3 * time.Second
 
+// lineBatch is how many lines go out together: many, for each batch waits for the one before.
+const lineBatch = 4096
+
 // line is one line of the input, or why there are no more.
 type line struct {
 	number int
@@ -85,8 +88,8 @@ type pendingLine struct {
 	pending *client.Pending
 }
 
-// sendLines sends each line of stdin as a message like the given one, through a pipeline. It stops at
-// the first failure, and says how many were sent in any case. encode, if not nil, makes bodies of lines.
+// sendLines sends each line of stdin as a message like the given one, in order. It stops at the first
+// failure, after which nothing is sent, and says how many were sent in any case. encode, if not nil, makes bodies of lines.
 func (a *app) sendLines(ctx context.Context, c *client.Client, name string, like client.Message, encode func([]byte) ([]byte, error), output string) error {
 	most := limits.MessageSizeMax
 	info, err := c.GetQueue(ctx, name)
@@ -100,7 +103,7 @@ func (a *app) sendLines(ctx context.Context, c *client.Client, name string, like
 	// The pipeline outlives ctx for a moment, to learn what became of what is under way.
 	senderCtx, endSender := context.WithCancel(context.WithoutCancel(ctx))
 	defer endSender()
-	sender, err := c.Queue(name).Sender(senderCtx, client.SenderOptions{})
+	sender, err := c.Queue(name).Sender(senderCtx, client.SenderOptions{InOrder: true, BatchMessages: lineBatch})
 	if err != nil {
 		return err
 	}
@@ -171,7 +174,7 @@ type lineAnswers struct {
 	progress   *progress
 	sent       int
 	duplicates int
-	failed     int
+	unknown    int   // of how many it is not known
 	err        error // the first
 }
 
@@ -180,7 +183,9 @@ func (l *lineAnswers) collect(pending <-chan pendingLine, stop func()) {
 	for p := range pending {
 		sent, err := p.pending.Wait(context.Background())
 		if err != nil {
-			l.failed++
+			if errors.Is(err, client.ErrOutcomeUnknown) {
+				l.unknown++
+			}
 			err = fmt.Errorf("line %d: %w", p.number, ofOne(err))
 		} else {
 			l.sent++
@@ -218,8 +223,8 @@ func (l *lineAnswers) finish(ctx context.Context, name string, readErr error) er
 		}
 	}
 	text := fmt.Sprintf("sent %s to %s", count(l.sent, "message"), name)
-	if l.failed > 1 {
-		text += fmt.Sprintf("; %d were refused or not answered", l.failed)
+	if l.unknown > 0 {
+		text += fmt.Sprintf("; of %d more it is not known", l.unknown)
 	}
 	l.app.say("%s", text)
 	return err
