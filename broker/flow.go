@@ -3,15 +3,12 @@ package broker
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"time"
 
 	"github.com/ipcd/ipcd/broker/queue"
 	"github.com/ipcd/ipcd/internal/limits"
-	"github.com/ipcd/ipcd/internal/quota"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -31,6 +28,7 @@ type flow struct {
 	sendOf   []int            // which send each of them is of
 	copies   bool             // there are binds
 	taken    bool             // the messages were taken from a kernel queue: no bind can refuse them any more
+	lean     error            // why copies are left out that queues may go without
 	alone    error            // why there can be no copies at all
 	front    bool             // whoever sends is the first in line for room
 	single   bool             // it is one send: an error's index is that of a message, not that of a send
@@ -209,6 +207,10 @@ func (f *flow) admit(ctx context.Context, acks int) error {
 		}
 	}
 	messages, bytes, all := f.size()
+	if f.copies && f.b.journal != nil && !f.b.fitsFrame(messages+acks, bytes) {
+		f.lean = reason.New(reason.MessageTooLarge, "with all copies the send takes %d bytes: it must fit a segment of the journal, which takes %d; send fewer at once, or raise segment_size", bytes, f.b.maxFrame)
+		messages, bytes, all = f.size()
+	}
 	if err := f.b.admitMemory(all); err != nil {
 		return err
 	}
@@ -222,6 +224,9 @@ func (f *flow) admit(ctx context.Context, acks int) error {
 // size is how many messages of how many bytes may come to durable queues, and the bytes of those for all queues.
 func (f *flow) size() (messages int, bytes, all int64) {
 	for _, p := range f.order {
+		if f.lean != nil && !p.must() {
+			continue
+		}
 		p.eachStored(func(g int) {
 			n := recordBytes(f.messages[g])
 			if all += n; p.s.durable {
@@ -231,6 +236,11 @@ func (f *flow) size() (messages int, bytes, all int64) {
 		})
 	}
 	return messages, bytes, all
+}
+
+// must reports whether a bind leads here that refuses what can not be copied, or messages are sent to this very queue.
+func (p *part) must() bool {
+	return p.own > 0 || slices.ContainsFunc(p.ways, func(w copyWay) bool { return !w.bind.Skip })
 }
 
 // lock takes the locks of all parts.
@@ -253,292 +263,6 @@ func (f *flow) unlock() (ticket Ticket) {
 		p.s.mu.Unlock()
 	}
 	return ticket
-}
-
-// checkAllLocked decides what all parts store. An error says what is in the way, and is of the part returned.
-func (f *flow) checkAllLocked(now queue.Instant) (*part, error) {
-	for _, p := range f.order {
-		if err := f.checkLocked(now, p); err != nil {
-			return p, err
-		}
-	}
-	return nil, nil
-}
-
-// checkLocked decides what a part stores, those before it in order being decided. Its error says what is in the way.
-func (f *flow) checkLocked(now queue.Instant, p *part) error {
-	if p.invalid != nil {
-		return p.invalid
-	}
-	if f.copies {
-		p.has = make([]bool, len(f.messages))
-	}
-	p.batch.Messages, p.takes, p.left = p.batch.Messages[:p.own], p.takes[:p.own], nil
-	var spare []int
-	for _, g := range p.copies {
-		must, by, why := f.wanted(p, g)
-		if why == nil {
-			why = p.unfit[g]
-		}
-		switch {
-		case by == nil: // nothing comes
-		case !must && why != nil:
-			p.left = append(p.left, leftOut{by, why})
-		case why != nil && !f.taken:
-			return f.refusal(p, g, why)
-		case why != nil:
-			p.left = append(p.left, leftOut{by, why})
-		case must && !f.taken:
-			p.takes = append(p.takes, g)
-			p.batch.Messages = append(p.batch.Messages, *f.messages[g])
-		default:
-			spare = append(spare, g)
-		}
-	}
-	if len(p.takes) > 0 {
-		var err error
-		if p.own == 0 || !f.front {
-			err = p.s.inLine()
-		}
-		var duplicates []queue.Duplicate
-		if err == nil {
-			duplicates, err = p.s.q.CheckSend(now, p.batch, p.freedMessages, p.freedBytes)
-		}
-		if err != nil {
-			return f.inTheWay(p, err)
-		}
-		p.gets(p.takes, duplicates)
-	}
-	if p.spare.Messages, p.spareTakes = p.spare.Messages[:0], nil; len(spare) > 0 {
-		f.fit(now, p, spare)
-	}
-	return nil
-}
-
-// gets notes what the part stores: a duplicate is there already, and not handed on again.
-func (p *part) gets(all []int, duplicates []queue.Duplicate) {
-	if p.has == nil {
-		return
-	}
-	for _, g := range all {
-		p.has[g] = true
-	}
-	for _, d := range duplicates {
-		p.has[all[d.Index]] = false
-	}
-}
-
-// wanted tells by which bind a copy comes, if any, whether the part must have it, and what is in the way.
-func (f *flow) wanted(p *part, g int) (must bool, by *bound, why error) {
-	for i := range p.ways {
-		w := &p.ways[i]
-		if !w.from.stores(g) || !w.bind.Selector.Matches(f.messages[g].Type) {
-			continue
-		}
-		w.lookLocked(p.s)
-		if f.alone != nil {
-			return false, w.bound, f.alone
-		}
-		switch {
-		case !w.bind.Skip && w.why != nil:
-			return true, w.bound, w.why
-		case !w.bind.Skip:
-			must, by, why = true, w.bound, nil
-		case by == nil || !must && why != nil && w.why == nil:
-			by, why = w.bound, w.why
-		}
-	}
-	return must, by, why
-}
-
-// stores reports whether a message is stored here, as far as was decided.
-func (p *part) stores(g int) bool { return p.has != nil && p.has[g] }
-
-// lookLocked finds out, once, whether something may come this way.
-func (w *copyWay) lookLocked(to *served) {
-	from := w.from.s
-	if w.bound != nil {
-		return
-	}
-	w.bound = from.boundLocked(w.bind.To)
-	switch {
-	case to.damaged.Load() != nil:
-		w.why = damagedError(to)
-	case from.durable && !to.durable:
-		w.why = reason.New(reason.DurabilityMismatch, "it is kept in memory, and %s in the journal", from.name).On(to.name)
-	case !from.b.ownerMaySend(from.q.Settings(), to):
-		w.why = reason.New(reason.AccessDenied, "the owner of %s may not send to it: unbind it, or change its mode, owner or group", from.name).On(to.name)
-	}
-}
-
-// fit chooses copies that the part may go without: those from the first on for which there is room.
-func (f *flow) fit(now queue.Instant, p *part, all []int) {
-	var why error
-	if !p.kept {
-		why = p.s.inLine()
-	}
-	if why == nil {
-		largest := p.s.q.Settings().MaxMessageSize
-		all = slices.DeleteFunc(all, func(g int) bool {
-			size := len(f.messages[g].Body)
-			if size > largest {
-				f.skip(p, g, reason.New(reason.MessageTooLarge, "a body of %d bytes: it takes at most %d", size, largest).On(p.s.name))
-			}
-			return size > largest
-		})
-		if why = f.trySpare(now, p, all); why != nil {
-			n := sort.Search(len(all), func(n int) bool {
-				charged := p.s.charged
-				err := f.trySpare(now, p, all[:n+1])
-				p.s.owner.Add(quota.QueuedBytes, charged-p.s.charged)
-				p.s.charged = charged
-				return err != nil
-			})
-			if reason.Of(why) == reason.QueueFull { // what it says is about all of them together
-				why = reason.New(reason.QueueFull, "there was room for %d of %d copies: receive from it, or raise its limits", n, len(all)).On(p.s.name)
-			}
-			for _, g := range all[n:] {
-				f.skip(p, g, why)
-			}
-			all = all[:n]
-			if err := f.trySpare(now, p, all); err != nil { // the owner's quota was used up elsewhere meanwhile
-				for _, g := range all {
-					f.skip(p, g, err)
-					p.has[g] = false
-				}
-				_ = f.trySpare(now, p, nil)
-			}
-		}
-		return
-	}
-	for _, g := range all {
-		f.skip(p, g, why)
-	}
-}
-
-// trySpare says what is in the way of those copies, which are then the part's spare ones.
-func (f *flow) trySpare(now queue.Instant, p *part, all []int) error {
-	p.spare.Messages, p.spareTakes = p.spare.Messages[:0], all
-	if len(all) == 0 {
-		return nil
-	}
-	for _, g := range all {
-		p.spare.Messages = append(p.spare.Messages, *f.messages[g])
-	}
-	p.s.paid = p.kept
-	defer func() { p.s.paid = false }()
-	duplicates, err := p.s.q.CheckSend(now, p.spare, p.freedMessages-int64(len(p.takes)), p.freedBytes-totalBytes(p.batch.Messages))
-	if err == nil {
-		p.gets(all, duplicates)
-	}
-	return err
-}
-
-// skip counts a copy that a part goes without.
-func (f *flow) skip(p *part, g int, why error) {
-	if _, by, _ := f.wanted(p, g); by != nil {
-		p.left = append(p.left, leftOut{by, why})
-	}
-}
-
-// inTheWay turns the error of a part's batch into that of the operation.
-func (f *flow) inTheWay(p *part, err error) error {
-	e, ok := err.(*reason.Error)
-	if !ok {
-		return err
-	}
-	if first := max(e.Index, 0); p.own == 0 || first >= p.own {
-		err := f.refusal(p, p.takes[first], err)
-		if f.single && e.Index == reason.Whole {
-			err.(*reason.Error).Index = reason.Whole // it is no one message's fault
-		}
-		return err
-	}
-	if f.single {
-		return on(p.s, err)
-	}
-	return at(on(p.s, err), p.sends[0])
-}
-
-// refusal is the error of an operation whose message g can not be copied to where it must be.
-func (f *flow) refusal(p *part, g int, err error) error {
-	e, ok := err.(*reason.Error)
-	if !ok {
-		return err
-	}
-	mine := *e
-	mine.Message = fmt.Sprintf("a copy is bound for this queue: %s", e.Message)
-	mine.Index = g
-	if !f.single {
-		mine.Index = f.sendOf[g]
-	}
-	return mine.On(p.s.name)
-}
-
-// makeRoomLocked drops what queues that drop their oldest messages have to, before anything else is done: it may be so
-// much that it has to be committed apart.
-func (f *flow) makeRoomLocked(now queue.Instant) {
-	for _, p := range f.order {
-		if p.s.q.Settings().Overflow == queue.DropOldest && !p.kept {
-			p.s.q.MakeRoom(now, queue.Batch{Messages: slices.Concat(p.batch.Messages, p.spare.Messages)})
-		}
-	}
-}
-
-// storeLocked stores what was decided for a part. checkLocked has charged it.
-func (f *flow) storeLocked(now queue.Instant, p *part) (err error) {
-	s := p.s
-	s.paid = true
-	defer func() { s.paid = false }()
-	if len(p.batch.Messages) > 0 {
-		if p.stored, err = s.storeLocked(now, p.batch); err != nil {
-			return err
-		}
-	}
-	if len(p.spare.Messages) > 0 {
-		if _, err := s.storeLocked(now, p.spare); err != nil {
-			// Only where ids of the batch took the last places among those that are remembered.
-			for _, g := range p.spareTakes {
-				f.skip(p, g, err)
-			}
-			p.spareTakes = nil
-		}
-	}
-	for _, g := range p.takes[p.own:] {
-		f.count(p, g)
-	}
-	for _, g := range p.spareTakes {
-		f.count(p, g)
-	}
-	for _, l := range p.left {
-		l.by.skip(l.why)
-	}
-	return nil
-}
-
-// count counts a copy that was stored, if it was no duplicate.
-func (f *flow) count(p *part, g int) {
-	if _, by, _ := f.wanted(p, g); by != nil && p.has[g] {
-		by.copy()
-	}
-}
-
-// dischargeLocked undoes what checkLocked has charged.
-func (f *flow) dischargeLocked() {
-	for _, p := range f.parts {
-		p.s.chargeLocked()
-	}
-}
-
-// doneLocked publishes what was stored and serves who waits.
-func (f *flow) doneLocked(now queue.Instant) {
-	for _, p := range f.parts {
-		p.s.publishLocked()
-	}
-	f.parts[0].s.flushLocked() // what those who wait get is no part of it
-	for _, p := range f.parts {
-		p.s.afterLocked(now)
-	}
 }
 
 // copyWork is the work of all copies: see fair.

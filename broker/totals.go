@@ -21,7 +21,7 @@ const (
 // countLocked brings the broker's totals up to date, if the queue has changed enough.
 func (s *served) countLocked() {
 	now := totals{payloads: s.q.ResidentBytes()}
-	now.memory = now.payloads + s.q.Len()*messageMemory + s.q.SchemaBytes()
+	now.memory = now.payloads + s.q.Len()*messageMemory + s.q.SchemaBytes() + s.q.ReasonBytes()
 	if s.durable {
 		now.live = s.q.LiveBytes() + baseBytes + s.q.IDs()*idBytes
 	}

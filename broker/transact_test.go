@@ -157,3 +157,15 @@ func TestJournalQueuesDoNotDependOnMemoryQueues_S24_S26(t *testing.T) {
 		w.wants(err, reason.InvalidArgument)
 	})
 }
+
+// What a transaction's acks free, nobody has to be dropped for.
+func TestAcksOfATransactionMakeRoomInADropOldestQueue_S7_S24(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.create("/q", func(s *queue.Settings) { s.MaxMessages, s.Overflow = 2, queue.DropOldest })
+		w.send("/q", "a", "b")
+		got := w.receive("/q", 1)
+		_, err := w.Transact(w.ctx, alice, TransactRequest{Acks: receipts(got), Sends: []TransactSend{{Queue: "/q", Messages: messages("c")}}})
+		w.must(err)
+		w.holds("/q", "b", "c")
+	})
+}

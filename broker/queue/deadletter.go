@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
 // giveBack ends a lease without consuming. The error is ErrMissing.
@@ -80,7 +82,13 @@ const (
 )
 
 // cutBytes is how many bytes of dead letters an operation's records may carry before they are cut.
-const cutBytes = 256 << 10
+const cutBytes = 64 << 10
+
+// What the records of a dead letter, and of a burial, take at most beside its bytes.
+const (
+	letterBytes = 1 << 10
+	burialBytes = 64
+)
 
 // deadLetter moves a message to the dead-letter queue; where that is missing or refuses it, and where
 // the payload can not be read, it buries it. The error is ErrMissing.
@@ -101,13 +109,19 @@ func (t Settlements) deadLetter(n uint32, c cause, why, detail string) error {
 		m := q.letter(s, c, why, detail)
 		if _, err := t.dead.Send(t.now, Batch{Messages: []Message{m}, Internal: true}); err == nil {
 			q.settle(q.settling(t.now, recRemove, c, 0, 0, ""), n)
-			q.cutAfter(len(m.Body))
+			q.cutAfter(m.Bytes() + letterBytes)
 			return nil
 		}
 		detail += "; the dead-letter queue did not take it"
 	}
-	q.settle(q.settling(t.now, recBury, c, 0, 0, detail), n)
+	t.bury(n, c, detail)
 	return nil
+}
+
+// bury sets a message aside. Many with reasons of their own must not outgrow what may be recorded at once.
+func (t Settlements) bury(n uint32, c cause, why string) {
+	t.q.settle(t.q.settling(t.now, recBury, c, 0, 0, why), n)
+	t.q.cutAfter(2 * (len(why) + burialBytes)) // records stand in the journal twice: see its indexes
 }
 
 // letter is the dead letter that a message becomes.
@@ -121,7 +135,7 @@ func (q *Queue) letter(s *slot, c cause, why, detail string) Message {
 	}
 	m := d.Message
 	m.DedupID, m.TTL = "", 0
-	m.Headers = append(withoutDeadHeaders(m.Headers, deadHeaders),
+	m.Headers = append(withoutDeadHeaders(m.Headers, limits.DeadHeaders),
 		Header{HeaderDeadQueue, []byte(q.name)},
 		Header{HeaderDeadReason, []byte(why)},
 		Header{HeaderDeadDetail, []byte(detail)},
@@ -142,9 +156,6 @@ func (q *Queue) cutAfter(bytes int) {
 		q.Cut()
 	}
 }
-
-// deadHeaders is how many they are.
-const deadHeaders = 5
 
 // origin is the queue that a dead letter comes from, "" if the message is none.
 func (m *Message) origin() string {

@@ -364,7 +364,7 @@ func TestDeadLettersAreCutIntoFrames(t *testing.T) {
 	q.Emit = func(r *Record) { log = append(log, fmt.Sprintf("gone %d", len(r.Seqs))) }
 	dead.Emit = func(r *Record) { log = append(log, "dead") }
 	q.Cut = func() { log = append(log, "cut") }
-	send(t, q, at(0), repeat(8, Message{Type: 1, Body: make([]byte, 60<<10)})...)
+	send(t, q, at(0), repeat(8, Message{Type: 1, Body: make([]byte, 13<<10)})...)
 	ds := receive(t, q, at(0), 8, Selector{})
 	log = nil
 	run := q.Begin(at(0), dead)

@@ -81,9 +81,6 @@ func cutText(text string, most int) string {
 	return strings.ToValidUTF8(text[:most], "")
 }
 
-// deadHeaderBytes bounds the names and values of the headers that make a message a dead letter, where it is imported.
-const deadHeaderBytes = 4 << 10
-
 // checkImported is check for a message that may be a dead letter: its headers as such come on top.
 func (m *Message) checkImported(maxSize int) *reason.Error {
 	if m.origin() == "" {
@@ -98,8 +95,8 @@ func (m *Message) checkImported(maxSize int) *reason.Error {
 			bytes += len(h.Key) + len(h.Value)
 		}
 	}
-	if dead > deadHeaders || bytes > deadHeaderBytes {
-		return reason.Invalid("headers", "%d headers of a dead letter with %d bytes: a message may have %d, with %d", dead, bytes, deadHeaders, deadHeaderBytes)
+	if dead > limits.DeadHeaders || bytes > limits.DeadHeaderBytes {
+		return reason.Invalid("headers", "%d headers of a dead letter with %d bytes: a message may have %d, with %d", dead, bytes, limits.DeadHeaders, limits.DeadHeaderBytes)
 	}
 	return own.check(maxSize)
 }

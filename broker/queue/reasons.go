@@ -5,6 +5,7 @@ type reasons struct {
 	byText map[string]uint32
 	all    []reasonText // by number; 0 is unused
 	vacant []uint32
+	bytes  int64 // of the texts
 }
 
 type reasonText struct {
@@ -28,6 +29,7 @@ func (r *reasons) hold(text string) uint32 {
 		}
 		r.all[number].text = text
 		r.byText[text] = number
+		r.bytes += int64(len(text))
 	}
 	r.all[number].refs++
 	return number
@@ -41,7 +43,11 @@ func (r *reasons) release(number uint32) {
 	t.refs--
 	if t.refs == 0 {
 		delete(r.byText, t.text)
+		r.bytes -= int64(len(t.text))
 		*t = reasonText{}
 		r.vacant = append(r.vacant, number)
 	}
 }
+
+// ReasonBytes is what the reasons of buried messages take in memory, each text once.
+func (q *Queue) ReasonBytes() int64 { return q.reasons.bytes }

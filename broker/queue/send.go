@@ -235,16 +235,16 @@ func (q *Queue) dropAhead(r *Record, left int) {
 	}
 }
 
-// MakeRoom drops all that a send of the batch would drop, which CheckSend has found possible, so that the send's own records
-// name no victims. What the queue has recorded before may be committed apart.
-func (q *Queue) MakeRoom(now Instant, b Batch) {
+// MakeRoom drops all that a send of the batch would drop if so many messages of so many bytes were gone, which CheckSend has
+// found possible, so that the send's own records name no victims. What the queue has recorded before may be committed apart.
+func (q *Queue) MakeRoom(now Instant, b Batch, freedMessages, freedBytes int64) {
 	if q.settings.Overflow != DropOldest {
 		return
 	}
 	r := q.begin(recSend, now)
 	r.First = q.nextSeq
 	defer func() { clear(r.Messages) }()
-	if bytes, err := q.prepare(r, &b); err == nil && len(r.Messages) > 0 && q.findRoom(r, int64(len(r.Messages)), bytes, 0, 0) == nil {
+	if bytes, err := q.prepare(r, &b); err == nil && len(r.Messages) > 0 && q.findRoom(r, int64(len(r.Messages)), bytes, freedMessages, freedBytes) == nil {
 		q.dropAhead(r, 0)
 	}
 }

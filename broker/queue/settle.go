@@ -144,7 +144,7 @@ func (t Settlements) Bury(receipt Receipt, why string) error {
 	if err != nil {
 		return err
 	}
-	t.q.settle(t.q.settling(t.now, recBury, byBury, 0, 0, why), n)
+	t.bury(n, byBury, why)
 	return nil
 }
 

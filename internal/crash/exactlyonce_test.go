@@ -96,7 +96,11 @@ func TestOneInvoicePerOrderWhateverIsKilled(t *testing.T) {
 	}
 	eventually(t, "all orders are done", func() bool {
 		info, err := orders.Info(within(t))
-		return err == nil && info.Stats.Messages() == 0
+		if err != nil || info.Stats.Messages() != 0 {
+			return false
+		}
+		info, err = invoices.Info(within(t)) // what was decided may not be on disk, and so not be seen, yet
+		return err == nil && info.Stats.Uncommitted == 0
 	})
 	p.kill()
 	got := map[string]int{}

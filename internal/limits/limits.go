@@ -14,6 +14,8 @@ const (
 	MessageSizeMax      = 16 << 20 // bytes of a body that a queue may allow
 	PriorityMax         = 32767    // as MQ_PRIO_MAX - 1, see mq_overview(7)
 	Headers             = 64       // headers of a message
+	DeadHeaders         = 5        // that a dead letter has besides
+	DeadHeaderBytes     = 4 << 10  // bytes of their names and values, where it is imported
 	HeaderKeyLength     = 256      // bytes of a header's name
 	HeaderBytes         = 64 << 10 // bytes of all names and values of a message's headers
 	IDLength            = 256      // bytes of a dedup id, correlation id, content type or producer id
@@ -72,10 +74,12 @@ const (
 	MoveMessages         = 256      // messages moved in one atomic step
 	MoveBytes            = 1 << 20  // bytes of them, unless one message is larger
 	RedriveQueues        = 4096     // queues that dead letters of one queue go back to in one call
-	ImportReasonLength   = 1024     // bytes of why an imported message is buried; the rest is cut
+	ImportReasonLength   = 640      // bytes of why an imported message is buried; the rest is cut
 	TemporaryPrefix      = "/tmp."  // of the names of temporary queues, which no other queue may have
 	TemporaryMode        = 0o622    // who knows the name may send
 	SchemaBytes          = 1 << 20  // of a descriptor set
+	SchemaFindings       = 100      // incompatibilities of a version that are told
+	SchemaJSONParts      = 1 << 18  // messages within one that is shown as JSON
 	SchemaNameLength     = 1024     // bytes of the full name of a message that a type is bound to
 	SchemaTypes          = 1024     // types with a message
 	SchemaVersions       = 16       // kept of a queue's schema

@@ -90,7 +90,7 @@ var table = map[Reason]Row{
 	BindCycle:          {codes.FailedPrecondition, 1, "ELOOP"},
 	SchemaNotFound:     {codes.NotFound, 3, "ENOENT"},
 	SchemaInvalid:      {codes.InvalidArgument, 1, "EINVAL"},
-	SchemaIncompatible: {codes.FailedPrecondition, 1, "EPROTOTYPE"},
+	SchemaIncompatible: {codes.FailedPrecondition, 1, "EPROTO"},
 	SchemaMismatch:     {codes.InvalidArgument, 1, "EBADMSG"},
 	RingNotFound:       {codes.NotFound, 3, "ENOENT"},
 	RingExists:         {codes.AlreadyExists, 1, "EEXIST"},

@@ -9,10 +9,9 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
-)
 
-// maxFindings is how many incompatibilities are told.
-const maxFindings = 100
+	"github.com/ipcd/ipcd/internal/limits"
+)
 
 // Incompatibilities tells what programs that know the old set could trip over when others use the new one, and the other
 // way round, in protobuf's binary form and in JSON. Both bindings must be checked. It is empty if there is nothing.
@@ -86,7 +85,7 @@ type comparison struct {
 const foundName = 200
 
 func (c *comparison) found(format string, args ...any) {
-	if len(c.all) == maxFindings {
+	if len(c.all) == limits.SchemaFindings {
 		c.more++
 		return
 	}

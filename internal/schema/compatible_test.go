@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
 func TestWhatProgramsCouldTripOverIsFound(t *testing.T) {
@@ -124,7 +126,7 @@ func TestOnlySoManyIncompatibilitiesAreTold(t *testing.T) {
 	is := compile(t, `syntax = "proto3"; package p; message M {}`)
 	bound := []Binding{{1, "p.M", false}}
 	found := Incompatibilities(was, is, bound, bound)
-	if len(found) != maxFindings+1 || found[maxFindings] != "and 50 more" {
+	if len(found) != limits.SchemaFindings+1 || found[limits.SchemaFindings] != "and 50 more" {
 		t.Errorf("%d: %q", len(found), found[len(found)-1])
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
 // ToJSON shows a body as the protobuf JSON format has it (https://protobuf.dev/programming-guides/json), on one line. What
@@ -19,7 +21,7 @@ func (s *Set) ToJSON(message string, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	// Checked before anything is made of it: two bytes may be a message of hundreds.
-	if _, err := (&walk{lenient: true, left: maxJSONParts}).message(s.Shapes().shape(m), body, 0, 0); err != nil {
+	if _, err := (&walk{lenient: true, left: limits.SchemaJSONParts}).message(s.Shapes().shape(m), body, 0, 0); err != nil {
 		return nil, err
 	}
 	decoded := dynamicpb.NewMessage(m)
@@ -36,9 +38,6 @@ func (s *Set) ToJSON(message string, body []byte) ([]byte, error) {
 	}
 	return line.Bytes(), nil
 }
-
-// maxJSONParts is how many messages there may be within one that is shown as JSON.
-const maxJSONParts = 1 << 18
 
 // FromJSON makes a body of a message in the protobuf JSON format. The same text makes the same body.
 func (s *Set) FromJSON(message string, text []byte) ([]byte, error) {

@@ -134,7 +134,7 @@ func TestWhatCanNotBeShownAsJSONIsAnError(t *testing.T) {
 	}{
 		{s, "acme.Order", []byte("hello")},
 		{s, "acme.Order", other}, // an Any of a message that the set does not have
-		{s, "acme.Order", bytes.Repeat([]byte{0x1a, 0x00}, maxJSONParts+1)},
+		{s, "acme.Order", bytes.Repeat([]byte{0x1a, 0x00}, limits.SchemaJSONParts+1)},
 		{s, "acme.Nothing", nil},
 		{old, "acme.Old", nil},
 	} {

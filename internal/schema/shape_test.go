@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
 // A set of 1 MiB may have tens of thousands of fields of one closed enum with as many values: held once for each field they
@@ -66,7 +68,7 @@ func TestFindingsAreFewAndShort(t *testing.T) {
 	was := compile()
 	b := []Binding{{Type: 1, Message: name}}
 	found := Incompatibilities(was, is, b, b)
-	if len(found) != maxFindings+1 || found[maxFindings] != "and 4900 more" || len(found[0]) > 1000 {
+	if len(found) != limits.SchemaFindings+1 || found[limits.SchemaFindings] != "and 4900 more" || len(found[0]) > 1000 {
 		t.Errorf("%d findings, the first with %d bytes, the last %.100q", len(found), len(found[0]), found[len(found)-1])
 	}
 }

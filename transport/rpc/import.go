@@ -13,7 +13,7 @@ import (
 )
 
 // importHeaders is how many headers an imported message may have: those of a dead letter come on top of its own.
-const importHeaders = limits.Headers + 5
+const importHeaders = limits.Headers + limits.DeadHeaders
 
 // ImportMessages stores messages as peek showed them.
 func (s messages) ImportMessages(ctx context.Context, r *ipcdv1.ImportMessagesRequest) (*ipcdv1.ImportMessagesResponse, error) {
