@@ -70,5 +70,5 @@ func (c *Client) expectReply(ctx context.Context) (*waitingReply, error) {
 }
 
 // LateReplies is how many replies came too late: those to this client's requests that nobody waited for any more, and those
-// that its Respond made for requesters who had gone.
+// that its Respond and Reply made for requesters who had gone.
 func (c *Client) LateReplies() int64 { return c.replies.late.Load() }

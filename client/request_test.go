@@ -283,6 +283,23 @@ func TestRespondAcksAndCountsWhereTheRequesterHasGone(t *testing.T) {
 	}
 }
 
+// A mistyped queue is not taken for one that has ended: its requests are not lost.
+func TestRespondNacksWhereTheQueueForRepliesIsAMistake(t *testing.T) {
+	f := startFake(t)
+	c := f.dial(t)
+	if _, err := c.Queue("/jobs").Send(t.Context(), Message{Body: []byte("a"), ReplyTo: "/nope"}); err != nil {
+		t.Fatal(err)
+	}
+	stop := responding(t, c.Queue("/jobs"), shout, ConsumeOptions{})
+	f.await(t, "the nack", func() bool { return f.sawLocked("nack a") >= 1 })
+	if err := stop(); err != nil || c.LateReplies() != 0 {
+		t.Errorf("%v, %d late replies; want none", err, c.LateReplies())
+	}
+	if _, err := c.Reply(t.Context(), &Delivery{Queue: "/jobs", Sequence: 7}, body("x")); !errors.Is(err, ErrInvalidArgument) {
+		t.Errorf("a reply to a message that asks for none: %v", err)
+	}
+}
+
 func TestARequestWaitsForTheDaemonThatComesNext(t *testing.T) {
 	f := startFake(t)
 	f.setHooks(hooks{temporary: func(n int) error {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ipcd/ipcd/internal/limits"
+	"github.com/ipcd/ipcd/internal/reason"
 )
 
 // Responder works on one request and returns the reply. Its CorrelationID is set to the request's. All else is as with a
@@ -25,13 +26,24 @@ func (q *Queue) Respond(ctx context.Context, h Responder, o ConsumeOptions) erro
 		if err != nil || d.ReplyTo == "" {
 			return err
 		}
-		reply.CorrelationID = d.CorrelationID
-		to := q.c.Queue(d.ReplyTo)
-		_, err = to.Send(ctx, reply)
-		if strings.HasPrefix(to.name, limits.TemporaryPrefix) && (errors.Is(err, ErrQueueNotFound) || errors.Is(err, ErrQueueDeleted)) {
-			q.c.replies.late.Add(1)
-			return nil
-		}
+		_, err = q.c.Reply(ctx, d, reply)
 		return err
 	}, o)
+}
+
+// Reply sends the reply to a request, with its correlation id, to the queue that it names in ReplyTo; the request is
+// settled apart, best after this. late tells that the requester has gone, and its temporary queue with it: that is no
+// error, and LateReplies counts it. Any other queue that is not there is a mistake: ErrQueueNotFound.
+func (c *Client) Reply(ctx context.Context, d *Delivery, reply Message) (late bool, err error) {
+	if d.ReplyTo == "" {
+		return false, newError(reason.InvalidArgument, "message %d asks for no reply: it names no queue for one", d.Sequence).on(d.Queue)
+	}
+	reply.CorrelationID = d.CorrelationID
+	to := c.Queue(d.ReplyTo)
+	_, err = to.Send(ctx, reply)
+	if strings.HasPrefix(to.name, limits.TemporaryPrefix) && (errors.Is(err, ErrQueueNotFound) || errors.Is(err, ErrQueueDeleted)) {
+		c.replies.late.Add(1)
+		return true, nil
+	}
+	return false, err
 }

@@ -12,6 +12,7 @@
 #include "ipcd.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,8 +48,9 @@ static int serve(struct ipcd_client *c, const char *queue)
 		text[i] = (char)toupper(((const unsigned char *)request->message.body)[i]);
 	struct ipcd_message reply = {.body = text, .body_size = size};
 	result = text == NULL ? -1 : ipcd_reply(c, request, &reply);
-	/* Done, also where whoever asked is gone. If only the answer did not get through, the request comes again. */
-	if (result == 0 || strcmp(ipcd_last_error(c)->reason, "QUEUE_NOT_FOUND") == 0)
+	/* Done, also where whoever asked is gone, and its temporary queue with it. If only the answer did not get through,
+	 * the request comes again. */
+	if (result == 0 || ((result == -ENOENT || result == -EIDRM) && strncmp(request->message.reply_to, "/tmp.", 5) == 0))
 		result = ipcd_ack(c, request->receipt);
 	free(text);
 	ipcd_deliveries_free(got);

@@ -304,7 +304,9 @@ int ipcd_request(struct ipcd_client *c, const char *queue, const struct ipcd_mes
 
 /*
  * Answers a request: sends reply to its reply_to with its correlation_id; what reply says of these is not used. It does
- * not settle the request: do that after. -EINVAL: the delivery asks for no answer. -ENOENT: who asked is gone.
+ * not settle the request: do that after. -EINVAL: the delivery asks for no answer. -ENOENT, -EIDRM: there is no
+ * such queue (any more): who asked is gone if its name begins with /tmp., as those of temporary queues do; any other is
+ * a mistake.
  */
 int ipcd_reply(struct ipcd_client *c, const struct ipcd_delivery *request, const struct ipcd_message *reply);
 

@@ -47,7 +47,8 @@ kills the commands and gives their messages back. Messages are also given back, 
 where COMMAND cannot be started at all. Should the lease be lost, because the daemon went away, the command is killed.
 
 With --reply, what COMMAND writes to its standard output is sent to the queue that the message names for replies, with
-its correlation id; a reply that nobody waits for any more is told on stderr, and the message is acked.
+its correlation id. That nobody waits for it any more, since a temporary queue has ended with its session, is told on
+stderr, and the message is acked; any other queue that is not there nacks it.
 
 The command's environment says the rest:
 
@@ -296,10 +297,9 @@ func (w *worker) sendReply(ctx context.Context, d *client.Delivery, body []byte)
 		w.tell(d, "it names no queue for replies; what the command wrote is dropped")
 		return nil
 	}
-	_, err := w.client.Queue(d.ReplyTo).Send(ctx, client.Message{Body: body, CorrelationID: d.CorrelationID})
-	if errors.Is(err, client.ErrQueueNotFound) {
+	late, err := w.client.Reply(ctx, d, client.Message{Body: body})
+	if late {
 		w.tell(d, "nobody waits for its reply any more")
-		return nil
 	}
 	return err
 }

@@ -140,6 +140,11 @@ func TestWorkSendsWhatTheCommandWritesAsReply(t *testing.T) {
 	if got := f.queues["/r"].messages; len(got) != 1 || string(got[0].Message.Body) != "answer\n" || got[0].Message.CorrelationId != "c1" {
 		t.Errorf("the replies are %v", got)
 	}
+	q.put(&ipcdv1.Message{Type: 1, Body: []byte("x"), ReplyTo: "/nope"})
+	r := f.ctl(t, "", "work", "q", "--once", "--reply", "--", "true")
+	if r.exit != 1 || !strings.Contains(r.err, "nacked, the reply could not be sent: /nope: ") || !strings.Contains(r.err, "0 acked, 1 nacked") {
+		t.Errorf("a queue for replies that is a mistake: exit %d, stderr:\n%s", r.exit, r.err)
+	}
 }
 
 func TestWorkNeedsAQueueAndACommand(t *testing.T) {

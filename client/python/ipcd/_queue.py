@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Delivery], Any]
 
+# With what the names of temporary queues, and of no others, begin.
+_TEMPORARY = "/tmp."
+
 
 class Queue:
     """A queue of a client. It holds nothing but its name: Client.queue makes one. Any number of threads may use it.
@@ -136,14 +139,16 @@ class Queue:
 
     def respond(self, handler: Callable[[Delivery], Sendable], *, concurrency: int = 1, **options: Any) -> None:
         """As consume, and sends what the handler returns to who asked. The reply goes first, and then the ack: a request
-        may be handled twice, but none is lost. A reply for which nobody waits any more is dropped."""
+        may be handled twice, but none is lost. A reply is dropped where the requester has gone, and its temporary queue
+        with it; where any other queue is missing the request is nacked."""
 
         def answer(delivery: Delivery) -> None:
             body = handler(delivery)
             try:
                 delivery.reply(body)
-            except errors.QueueNotFound:
-                pass
+            except (errors.QueueNotFound, errors.QueueDeleted):
+                if not delivery.reply_to.startswith(_TEMPORARY):
+                    raise
 
         self.consume(answer, concurrency=concurrency, **options)
 

@@ -165,8 +165,11 @@ class RespondTest(DaemonTest):
             self.client.request(q.name, "bad", timeout=60)
         eventually(lambda: q.info().stats.nacked_total >= 1, "it is nacked")
         q.purge()
-        q.send(b"2", reply_to="/nobody")
+        q.send(b"2", reply_to="/tmp.gone")
         eventually(lambda: q.info().stats.consumed_total == 2, "what nobody waits for is acked")
+        nacked = q.info().stats.nacked_total
+        q.send(b"3", reply_to="/nobody")
+        eventually(lambda: q.info().stats.nacked_total > nacked, "a mistaken queue for replies nacks")
 
 
 class TemporaryTest(DaemonTest):
