@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
@@ -62,10 +64,21 @@ func (f *fake) Consume(s grpc.BidiStreamingServer[ipcdv1.ConsumeRequest, ipcdv1.
 				Message: m.Message, Sequence: m.Sequence, SendTime: m.SendTime, Attempts: m.Attempts, Receipt: fmt.Sprintf("%d.1.%d.1.x", q.info.Id, m.Sequence),
 			})
 		}
+		breaks := f.breakConsume
 		f.mu.Unlock()
 		if len(frame.Deliveries) > 0 {
 			if err := s.Send(&ipcdv1.ConsumeResponse{Kind: &ipcdv1.ConsumeResponse_Deliveries{Deliveries: frame}}); err != nil {
 				return err
+			}
+			if breaks != nil {
+				<-breaks
+				f.mu.Lock()
+				f.breakConsume = nil
+				for _, m := range tags {
+					m.State = ipcdv1.MessageState_MESSAGE_STATE_READY
+				}
+				f.mu.Unlock()
+				return status.Error(codes.Unavailable, "the connection broke")
 			}
 		}
 	}

@@ -61,6 +61,8 @@ type fake struct {
 	reload   func() (*ipcdv1.ReloadResponse, error)
 	clients  []*ipcdv1.ClientConnection
 	quotas   []*ipcdv1.ListQuotasResponse
+
+	breakConsume chan struct{} // the stream of Consume breaks once messages are delivered and it is closed; nil: it does not
 }
 
 type fakeQueue struct {

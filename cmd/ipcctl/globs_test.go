@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -64,5 +65,20 @@ func TestThousandsOfQueuesGoOnAfterFailuresInTheirOrder(t *testing.T) {
 	f.ctl(t, "", "rm", "q*", "--force").want(t, 5, "", want.String())
 	if len(f.queues) != 4 {
 		t.Errorf("%d queues are left, want the 4 that failed", len(f.queues))
+	}
+}
+
+func TestPatternThatMatchesMoreThanOneReceiveTakesIsRefused(t *testing.T) {
+	f := startFake(t)
+	for i := range limits.ReceiveQueues + 1 {
+		f.add(fmt.Sprintf("/many.%d", i))
+	}
+	for args, want := range map[string]string{
+		"recv many.*":         "ipcctl: 257 queues: recv takes up to 256 at once; name fewer\n",
+		"work many.* -- true": "ipcctl: 257 queues: work takes up to 256 at once; name fewer\n",
+	} {
+		if r := f.ctl(t, "", strings.Fields(args)...); r.exit != 2 || !strings.HasSuffix(r.err, want) {
+			t.Errorf("%s: exit %d, stderr %s", args, r.exit, r.err)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ipcd/ipcd/client"
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
 const (
@@ -107,6 +108,9 @@ func (a *app) receive(ctx context.Context, args []string, o *recvOptions) error 
 	n, err := a.named(ctx, args)
 	if err != nil {
 		return err
+	}
+	if len(n.names) > limits.ReceiveQueues {
+		return usagef("%d queues: recv takes up to %d at once; name fewer", len(n.names), limits.ReceiveQueues)
 	}
 	selector, err := commonSelector(ctx, c, n.names, o.selector)
 	if err != nil {

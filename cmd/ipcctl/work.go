@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ipcd/ipcd/client"
+	"github.com/ipcd/ipcd/internal/limits"
 )
 
 type workOptions struct {
@@ -103,7 +104,7 @@ Values with a NUL byte, which no environment can hold, are left out.`,
 	completeTypes(cmd, a)
 	f.VarP(&flagValue[int]{target: &o.jobs, parse: parseNumber(1, jobsMax), kind: "N"}, "jobs", "j", "run up to so many commands at the same time (default 1)")
 	f.VarP(&flagValue[int64]{target: &o.number, parse: positive[int64](parseCount), kind: "N"}, "number", "n",
-		"end after so many messages; exit 1 if any was nacked (default: go on)")
+		"end after so many messages; exit 1 if not all were acked (default: go on)")
 	f.BoolVar(&o.once, "once", false, "end after one message, as -n 1")
 	f.BoolVar(&o.reply, "reply", false, "send what the command writes to the queue that the message names for replies")
 	addFlag(f, &o.nackDelay, "nack-delay", "DURATION", "a failed message comes again after this long (default: the queue's back-off)", parseDuration)
@@ -131,6 +132,7 @@ type worker struct {
 	begun  atomic.Int64
 	acked  atomic.Int64
 	nacked atomic.Int64
+	lost   atomic.Int64 // their leases were, before the command ended
 
 	mu     sync.Mutex
 	broken error // why no command can be started
@@ -170,7 +172,7 @@ func (a *app) work(ctx context.Context, queues, argv []string, o *workOptions) e
 		return w.broken
 	case err != nil:
 		return err
-	case w.killed.Load(), o.number > 0 && w.nacked.Load() > 0:
+	case w.killed.Load(), o.number > 0 && w.acked.Load() < o.number && w.nacked.Load()+w.lost.Load() > 0:
 		return reported(exitFailure)
 	}
 	return nil
@@ -181,6 +183,9 @@ func (w *worker) prepare(ctx context.Context, words []string) (queues []string, 
 	n, err := w.a.named(ctx, words)
 	if err != nil {
 		return nil, selector, err
+	}
+	if len(n.names) > limits.ReceiveQueues {
+		return nil, selector, usagef("%d queues: work takes up to %d at once; name fewer", len(n.names), limits.ReceiveQueues)
 	}
 	for _, name := range n.names {
 		info, found := n.infos[name]
@@ -255,6 +260,8 @@ func (w *worker) handle(ctx context.Context, d *client.Delivery) error {
 	}
 	switch {
 	case ctx.Err() != nil:
+		w.lost.Add(1)
+		w.begun.Add(-1) // another may take its place, unless it was the last
 		w.tell(d, "the lease was lost, it comes again")
 		return ctx.Err()
 	case result.failure != "" && w.killed.Load():
@@ -288,7 +295,11 @@ func (w *worker) giveBack(ctx context.Context, d *client.Delivery) error {
 
 func (w *worker) summary() string {
 	acked, nacked := w.acked.Load(), w.nacked.Load()
-	return fmt.Sprintf("worked on %s: %d acked, %d nacked", count(acked+nacked, "message"), acked, nacked)
+	text := fmt.Sprintf("worked on %s: %d acked, %d nacked", count(acked+nacked, "message"), acked, nacked)
+	if lost := w.lost.Load(); lost > 0 {
+		text += fmt.Sprintf("; the leases of %d more were lost, they come again", lost)
+	}
+	return text
 }
 
 // sendReply answers the message. That nobody waits for the answer any more is no failure of the message.

@@ -128,6 +128,25 @@ func TestTheFirstSignalFinishesAndTheSecondKills(t *testing.T) {
 	}
 }
 
+// A message whose lease was lost is not one of those that -n asks for.
+func TestLostLeasesAreNoWorkDone(t *testing.T) {
+	for number, want := range map[string]string{"1": "worked on 0 messages: 0 acked, 0 nacked; the leases of 1 more were lost", "2": "worked on 2 messages: 2 acked, 0 nacked; the leases of 1 more"} {
+		f := startFake(t)
+		f.add("/q", "a", "b")
+		breaks := make(chan struct{})
+		f.breakConsume = breaks
+		begun := filepath.Join(t.TempDir(), "begun")
+		go func() {
+			defer close(breaks)
+			_ = readText(t, begun)
+		}()
+		r := f.ctl(t, "", "work", "q", "-n", number, "--", "sh", "-c", "test -e "+begun+" || { echo $$ >"+begun+".new; mv "+begun+".new "+begun+"; sleep 600; }")
+		if (r.exit == 0) != (number == "2") || !strings.Contains(r.err, "the lease was lost, it comes again") || !strings.Contains(r.err, want) {
+			t.Errorf("-n %s: exit %d, stderr:\n%s", number, r.exit, r.err)
+		}
+	}
+}
+
 func TestWorkSendsWhatTheCommandWritesAsReply(t *testing.T) {
 	f := startFake(t)
 	f.add("/r")
