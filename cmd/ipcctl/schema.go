@@ -60,6 +60,7 @@ type schemaSetOptions struct {
 	types    []typedMessage
 	imports  []string
 	validate bool
+	keep     bool // validate is not given: each type keeps what it has
 	client.SchemaOptions
 	output string
 }
@@ -67,7 +68,7 @@ type schemaSetOptions struct {
 func (o *schemaSetOptions) add(cmd *cobra.Command, a *app) {
 	f := cmd.Flags()
 	addList(f, &o.types, "type", "TYPE=MESSAGE", "bodies of TYPE, a number or the queue's name for it, are such a MESSAGE (repeat for more)", parseTypedMessage)
-	f.BoolVar(&o.validate, "validate", false, "refuse sends of these types whose bodies are no such message")
+	f.BoolVar(&o.validate, "validate", false, "refuse sends of these types whose bodies are no such message (default: as the version before, if any)")
 	f.VarP(&flagList[string]{target: &o.imports, parse: func(s string) (string, error) { return s, nil }, kind: "DIR"}, "proto-path", "I",
 		"where a .proto file's imports are looked for (repeat for more; default its own directory)")
 	f.BoolVar(&o.AllowIncompatible, "allow-incompatible", false, "although programs that know the version before could trip over it")
@@ -102,15 +103,16 @@ func newSchemaSet(a *app) *cobra.Command {
 		Use:   "set QUEUE FILE --type TYPE=MESSAGE...",
 		Short: "Register the next version of a queue's schema",
 		Long: `Register the next version of a queue's schema. FILE is a .proto file, which is compiled here, or a descriptor set
-(protoc --descriptor_set_out --include_imports). The types that are named, and no others, have a message from then on. Where
-the current version is the same nothing changes.
+(protoc --descriptor_set_out --include_imports). The types that are named, and no others, have a message from then on. Those
+whose sends are validated stay so, unless --validate=false. Where the current version is the same nothing changes.
 
 A version that programs with the one before could trip over is refused, and what that is is listed; see schema check.`,
 		Example: `  ipcctl schema set /orders order.proto --type 7=acme.Order --validate
   ipcctl schema set /orders -I proto proto/acme/order.proto --type created=acme.Created --type paid=acme.Paid
   ipcctl schema set /orders order.binpb --type 7=acme.Order --allow-incompatible`,
 		Args: schemaFileArgs,
-		RunE: a.bounded(func(ctx context.Context, _ *cobra.Command, args []string) error {
+		RunE: a.bounded(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			o.keep = !cmd.Flags().Changed("validate")
 			return a.setSchema(ctx, queueName(args[0]), args[1], &o)
 		}),
 		ValidArgsFunction: a.completeSchemaFile(),
@@ -130,7 +132,8 @@ a line each, and exit 1 if there is anything. Nothing is changed. Of what FILE m
 		Example: `  ipcctl schema check /orders order.proto --type 7=acme.Order --validate
   ipcctl schema check /orders order.proto --type 7=acme.Order -o json`,
 		Args: schemaFileArgs,
-		RunE: a.bounded(func(ctx context.Context, _ *cobra.Command, args []string) error {
+		RunE: a.bounded(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			o.keep = !cmd.Flags().Changed("validate")
 			return a.setSchema(ctx, queueName(args[0]), args[1], &o)
 		}),
 		ValidArgsFunction: a.completeSchemaFile(),
@@ -152,15 +155,25 @@ func (a *app) setSchema(ctx context.Context, name, file string, o *schemaSetOpti
 	if err != nil {
 		return err
 	}
+	q := c.Queue(name)
+	validated := map[int64]bool{}
+	if o.keep {
+		now, _, err := q.Schema(ctx, 0)
+		if err != nil && !errors.Is(err, client.ErrSchemaNotFound) {
+			return err
+		}
+		for _, t := range now.Types {
+			validated[t.Type] = t.Validate
+		}
+	}
 	var types []client.TypeSchema
 	for _, t := range o.types {
 		typ, err := resolveType(ctx, c, name, t.typ)
 		if err != nil {
 			return err
 		}
-		types = append(types, client.TypeSchema{Type: typ, Message: t.message, Validate: o.validate})
+		types = append(types, client.TypeSchema{Type: typ, Message: t.message, Validate: o.validate || validated[typ]})
 	}
-	q := c.Queue(name)
 	made, err := q.RegisterSchema(ctx, descriptors, types, o.SchemaOptions)
 	if errors.Is(err, client.ErrSchemaIncompatible) {
 		if dry, dryErr := q.RegisterSchema(ctx, descriptors, types, client.SchemaOptions{DryRun: true}); dryErr == nil {

@@ -79,7 +79,9 @@ func TestSchemaSetCompilesAndRegisters(t *testing.T) {
 	f.ctl(t, "", "schema", "set", "orders", order, "-I", root, "--type", "7=acme.Order", "--validate").
 		want(t, 0, "", "version 1 of the schema of /orders is the same: nothing changed\n")
 	f.ctl(t, "", "schema", "set", "orders", order, "-I", root, "--type", "7=acme.Order", "--type", "8=acme.Item", "-o", "json").
-		want(t, 0, `{"queue":"/orders","version":2,"created":true,"types":[{"type":7,"message":"acme.Order","validate":false},{"type":8,"message":"acme.Item","validate":false}],"incompatibilities":[]}`+"\n", "")
+		want(t, 0, `{"queue":"/orders","version":2,"created":true,"types":[{"type":7,"message":"acme.Order","validate":true},{"type":8,"message":"acme.Item","validate":false}],"incompatibilities":[]}`+"\n", "")
+	f.ctl(t, "", "schema", "set", "orders", order, "-I", root, "--type", "7=acme.Order", "--validate=false", "-o", "json").
+		want(t, 0, `{"queue":"/orders","version":3,"created":true,"types":[{"type":7,"message":"acme.Order","validate":false}],"incompatibilities":[]}`+"\n", "")
 }
 
 func TestSchemaSetTakesDescriptorSets(t *testing.T) {
