@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -39,7 +40,7 @@ func (c *Client) Request(ctx context.Context, queue string, m Message) (*Deliver
 	if err != nil {
 		return nil, err
 	}
-	left := max(time.Until(deadline), time.Millisecond)
+	left := min(max(time.Until(deadline), time.Millisecond), limits.DelayMax)
 	if m.TTL == 0 || m.TTL > left {
 		m.TTL = left
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipcd/ipcd/internal/limits"
 	"github.com/ipcd/ipcd/internal/reason"
 )
 
@@ -123,6 +124,22 @@ func TestAReplyThatComesTooLateIsCounted(t *testing.T) {
 	if n := c.LateReplies(); n != 2 {
 		t.Errorf("%d late replies, want 2", n)
 	}
+}
+
+func TestTheTTLOfARequestIsOneThatTheDaemonTakes(t *testing.T) {
+	f := startFake(t)
+	c := f.dial(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*limits.DelayMax)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Request(ctx, "/jobs", body("slow"))
+		ended <- err
+	}()
+	if d := receiveOne(t, c.Queue("/jobs"), ReceiveOptions{Wait: WaitForever}); d.TTL != limits.DelayMax {
+		t.Errorf("TTL %v, want %v", d.TTL, limits.DelayMax)
+	}
+	cancel()
+	<-ended
 }
 
 func TestARequestThatNobodyAnswersTimesOut(t *testing.T) {

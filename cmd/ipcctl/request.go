@@ -62,6 +62,11 @@ ipcctl work --reply, or Respond of the client libraries.`,
 }
 
 func (a *app) request(ctx context.Context, cmd *cobra.Command, args []string, o *requestOptions) error {
+	if _, bounded := ctx.Deadline(); !bounded { // the client would bound it by its own patience
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limits.DelayMax)
+		defer cancel()
+	}
 	c, err := a.dial()
 	if err != nil {
 		return err
