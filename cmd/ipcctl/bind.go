@@ -71,7 +71,7 @@ func newUnbind(a *app) *cobra.Command {
 			source, destination := queueName(args[0]), queueName(args[1])
 			before, err := c.GetQueue(ctx, source)
 			if err == nil && !hasBind(before, destination) {
-				a.say("%s hands nothing on to %s", source, destination)
+				a.say("there was no bind of %s to %s: nothing was changed", source, destination)
 				return nil
 			}
 			if _, err := c.Queue(source).Unbind(ctx, destination); err != nil {
@@ -143,6 +143,7 @@ type bindView struct {
 	Source       string `json:"source,omitempty"` // where binds of several queues are listed
 	Destination  string `json:"destination"`
 	Selector     string `json:"selector"`
+	Types        string `json:"selector_names,omitempty"` // the selector with the source's names for types, if it has any
 	Overflow     string `json:"overflow"`
 	CopiedTotal  int64  `json:"copied_total"`
 	SkippedTotal int64  `json:"skipped_total"`
@@ -150,10 +151,14 @@ type bindView struct {
 }
 
 func viewBind(b bind) bindView {
-	return bindView{
+	v := bindView{
 		Source: b.source, Destination: b.to(), Selector: b.Selector.String(), Overflow: b.overflow(),
 		CopiedTotal: b.CopiedTotal, SkippedTotal: b.SkippedTotal, Problem: b.Problem,
 	}
+	if named := selectorText(b.Selector, b.names, v.Selector); named != v.Selector {
+		v.Types = named
+	}
+	return v
 }
 
 func newBinds(a *app) *cobra.Command {

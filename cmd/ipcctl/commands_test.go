@@ -263,6 +263,7 @@ func TestUsageErrorsAreOneLineWithASuggestion(t *testing.T) {
 		{"export /a /b", `ipcctl: export takes one queue, "/b" is too much; see ipcctl export --help`},
 		{"move /a", `ipcctl: name two queues, source and destination, as in: ipcctl move /jobs /jobs.later --type failed; see ipcctl move --help`},
 		{"bind /a /b /c", `ipcctl: bind takes two queues, "/c" is too much; see ipcctl bind --help`},
+		{"ls --watch 1s", `ipcctl: "1s" is taken for a pattern of names: write --watch=1s`},
 		{"ls --watch=1ms", `ipcctl: --watch: "1ms" is too often: at least 100ms; see ipcctl ls --help`},
 		{"request /a", `ipcctl: give a payload, or - to read it from stdin`},
 		{"export /a --resume", `ipcctl: --resume needs --file: it continues what is in a file`},
@@ -330,8 +331,15 @@ func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
 	f := jobs(t)
 	var errOut bytes.Buffer
 	exit := f.run(t.Context(), streams{in: strings.NewReader(""), out: fullDisk{}, err: &errOut}, "ls")
-	if want := "ipcctl: cannot write the output: no space left on device\n"; exit != 1 || errOut.String() != want {
+	want := "ipcctl: cannot write the output: no space left on device\n"
+	if exit != 1 || errOut.String() != want {
 		t.Errorf("exit %d, stderr %q", exit, errOut.String())
+	}
+	f.add("/some", "a")
+	errOut.Reset()
+	exit = f.run(t.Context(), streams{in: strings.NewReader(""), out: fullDisk{}, err: &errOut}, "export", "some")
+	if exit != 1 || errOut.String() != want { // and nothing is said to have been exported
+		t.Errorf("export: exit %d, stderr %q", exit, errOut.String())
 	}
 }
 

@@ -253,7 +253,11 @@ func (e *exporter) finish(err error, name string) error {
 	if e.already > 0 {
 		text += fmt.Sprintf(", after %d that were there", e.already)
 	}
-	if err != nil && e.file != nil {
+	var broken *writeError
+	switch {
+	case errors.As(err, &broken): // how much of it arrived is not known
+		return err
+	case err != nil && e.file != nil:
 		text += "; --resume goes on from there"
 	}
 	e.a.say("%s", text)

@@ -76,7 +76,7 @@ func (l *listing[T]) add(cmd *cobra.Command) {
 		return oneOf("column", names, l.columns...)(strings.ToLower(s))
 	}
 	flags := cmd.Flags()
-	outputs := []string{"table", "wide", "json", "yaml"}
+	outputs := []string{"table", "wide", "json", "jsonl", "yaml"}
 	if l.name != nil {
 		outputs = append(outputs, "name")
 	}
@@ -144,6 +144,9 @@ func (l *listing[T]) run(a *app) func(*cobra.Command, []string) error {
 			glob = strings.TrimPrefix(args[0], "/")
 		}
 		if l.watch {
+			if _, err := time.ParseDuration(glob); err == nil && glob != "0" {
+				return usagef("%s is taken for a pattern of names: write --watch=%s", quoteArg(glob), glob)
+			}
 			return a.long(func(ctx context.Context, _ *cobra.Command, _ []string) error {
 				return a.watch(ctx, l.interval, func() (string, error) { return l.text(ctx, a, glob) })
 			})(cmd, args)
@@ -188,6 +191,14 @@ func (l *listing[T]) text(ctx context.Context, a *app, glob string) (string, err
 	switch l.output {
 	case "json", "yaml":
 		err = writeList(&b, l.output, l.things, all, l.view)
+	case "jsonl":
+		for _, v := range all {
+			line, err := marshalJSON(l.view(v))
+			if err != nil {
+				return "", err
+			}
+			b.Write(append(line, '\n'))
+		}
 	case "name":
 		for _, v := range all {
 			b.WriteString(escapeLine(l.name(v)) + "\n")

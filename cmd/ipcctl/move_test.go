@@ -52,14 +52,16 @@ func TestBindsAreMadeListedAndEnded(t *testing.T) {
 	f.ctl(t, "", "binds").want(t, 0, "SOURCE   DESTINATION  TYPES           OVERFLOW  COPIED  SKIPPED  PROBLEM\n"+
 		"/events  /audit       created,failed  skip           5        2  it is full\\x1b\n", "")
 	f.ctl(t, "", "binds", "ev*", "-o", "json").want(t, 0, "{\"binds\":[\n"+
-		`{"source":"/events","destination":"/audit","selector":"7,8","overflow":"skip","copied_total":5,"skipped_total":2,"problem":"it is full\u001b"}`+"\n]}\n", "")
+		`{"source":"/events","destination":"/audit","selector":"7,8","selector_names":"created,failed","overflow":"skip","copied_total":5,"skipped_total":2,"problem":"it is full\u001b"}`+"\n]}\n", "")
+	f.ctl(t, "", "binds", "-o", "jsonl").want(t, 0,
+		`{"source":"/events","destination":"/audit","selector":"7,8","selector_names":"created,failed","overflow":"skip","copied_total":5,"skipped_total":2,"problem":"it is full\u001b"}`+"\n", "")
 	r := f.ctl(t, "", "stat", "events")
 	if want := "  to /audit           created,failed, skipped where it finds no room; 5 copied, 2 skipped, the last because: it is full\\x1b\n"; !strings.Contains(r.out, want) {
 		t.Errorf("%q is missing in:\n%s", want, r.out)
 	}
 	f.ctl(t, "", "ls", "events", "--columns", "name,binds", "--no-headers").want(t, 0, "/events  /audit (2 skipped)\n", "")
 	f.ctl(t, "", "unbind", "events", "audit").want(t, 0, "", "/events hands nothing on to /audit any more\n")
-	f.ctl(t, "", "unbind", "events", "audit").want(t, 0, "", "/events hands nothing on to /audit\n")
+	f.ctl(t, "", "unbind", "events", "audit").want(t, 0, "", "there was no bind of /events to /audit: nothing was changed\n")
 	f.ctl(t, "", "bind", "events", "none").want(t, 3, "", "ipcctl: /events: there is no queue of this name; create it first\n")
 	f.ctl(t, "", "bind", "events", "audit", "--type", "creatd").want(t, 2, "", "ipcctl: --type: type \"creatd\": it must be a positive number or one of the queue's names: created, failed; did you mean created?\n")
 }

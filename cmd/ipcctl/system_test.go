@@ -82,7 +82,7 @@ func TestClientsShowsWhoIsBehind(t *testing.T) {
 		" 1  attach  4000000003               78  feed            0            0       0  produce /ticks\n", "")
 	f.ctl(t, "", "clients", "/jo*", "--columns", "id,outstanding,behind,uses", "--no-headers").want(t, 0, "3  3  10  Receive /jobs (2 times)\n", "")
 	f.ctl(t, "", "clients", "ticks", "--columns", "door,id", "--no-headers").want(t, 0, "attach  1\n", "")
-	if r := f.ctl(t, "", "clients", "-o", "name"); r.exit != 2 || !strings.Contains(r.err, "table, wide, json, yaml") {
+	if r := f.ctl(t, "", "clients", "-o", "name"); r.exit != 2 || !strings.Contains(r.err, "table, wide, json, jsonl, yaml") {
 		t.Errorf("connections have no names: exit %d, %q", r.exit, r.err)
 	}
 	f.ctl(t, "", "clients", "none").want(t, 0, "", "")
