@@ -23,15 +23,16 @@
  *
  *     -EINVAL        INVALID_ARGUMENT, DURABILITY_MISMATCH    -EIDRM         QUEUE_DELETED
  *     -ENOENT        QUEUE_NOT_FOUND                          -EACCES        ACCESS_DENIED, UNAUTHENTICATED
- *     -EEXIST        QUEUE_EXISTS                             -ENOSPC        DISK_FULL
- *     -EAGAIN        QUEUE_FULL                               -EBADMSG       DAMAGED
+ *     -EEXIST        QUEUE_EXISTS, KERNEL_NAME_TAKEN          -ENOSPC        DISK_FULL
+ *     -EAGAIN        QUEUE_FULL                               -EBADMSG       DAMAGED, SCHEMA_MISMATCH
  *     -EDQUOT        QUOTA_EXCEEDED                           -ETIMEDOUT     TIMED_OUT
  *     -EMSGSIZE      MESSAGE_TOO_LARGE                        -EIO           UNHEALTHY
  *     -E2BIG         BUFFER_TOO_SMALL                         -ESHUTDOWN     SHUTTING_DOWN
  *     -ESTALE        STALE_RECEIPT, STALE_BATCH               -ENOSYS        UNIMPLEMENTED
  *     -ECONNRESET    OUTCOME_UNKNOWN                          -ECONNREFUSED  UNREACHABLE
  *     -EPROTO        INTERNAL, and whatever makes no sense    -EINTR         CANCELLED: a signal handler ran
- *     -ENOMEM        OUT_OF_MEMORY, of this process
+ *     -ENOMEM        OUT_OF_MEMORY, of this process           -ELOOP         BIND_CYCLE, DEAD_LETTER_CYCLE
+ *     -EMFILE        KERNEL_LIMIT
  *
  * ipcd_last_error tells more, in words too.
  * Deadlines: every call ends after the client's timeout (ipcd_set_timeout); one that waits for a message, that much after
