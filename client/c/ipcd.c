@@ -1171,6 +1171,8 @@ static enum ending make_call(struct ipcd_client *c, struct call *k, const char *
 			}
 		}
 	}
+	if (k->code < 0 && k->reset == NGHTTP2_CANCEL && deadline != INT64_MAX)
+		return stopped(c, -ETIMEDOUT); /* the daemon's clock was first: it ends calls in this way */
 	enum ending how_ended = verdict(c, k);
 	if (how_ended != DONE)
 		return how_ended;

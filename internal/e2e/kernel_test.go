@@ -327,7 +327,7 @@ func TestKernelLimitIsNamedAndWaitedOut_S31(t *testing.T) {
 	q := d.dial(t).Queue(auto)
 	eventually(t, "the door opens", func() bool { k := info(t, q).KernelQueues; return len(k) == 1 && k[0].Open })
 	native(t, d, "producer", auto, "1", "natively")
-	awaitStats(t, q, "both are in", func(s client.QueueStats) bool { return s.Messages() == 2 })
+	awaitStats(t, q, "both are in", func(s client.QueueStats) bool { return s.Ready == 2 })
 	if m := receiveOne(t, q); string(m.Body) != "natively" {
 		t.Errorf("received %q", m.Body)
 	}
