@@ -96,7 +96,7 @@ func (b *Broker) checkBinds(id identity.Identity, name string, s, old *queue.Set
 		case bind.To == name:
 			return reason.New(reason.BindCycle, "a queue cannot hand on to itself: name another").On(name)
 		case to == nil:
-			return reason.New(reason.QueueNotFound, "there is no such queue, to which %s is to hand on: create it first", name).On(bind.To)
+			return reason.New(reason.QueueNotFound, "there is no queue %s, to which %s is to hand on: create it first", bind.To, name).On(bind.To)
 		}
 		if err := b.forbids(id, to, access.Send); err != nil {
 			return err

@@ -228,7 +228,7 @@ func (f *flow) refusal(p *part, g int, err error) error {
 		return err
 	}
 	mine := *e
-	mine.Message = fmt.Sprintf("a copy is bound for this queue: %s", e.Message)
+	mine.Message = fmt.Sprintf("a copy is bound for %s: %s", p.s.name, e.Message)
 	mine.Index = g
 	if !f.single {
 		mine.Index = f.sendOf[g]

@@ -221,11 +221,24 @@ func bindsOf(d *config.QueueDeclaration) []queue.Bind {
 	all := make([]queue.Bind, len(d.Binds))
 	for i, b := range d.Binds {
 		all[i] = queue.Bind{To: b.To, Skip: b.Overflow != nil && *b.Overflow == "skip"}
-		if len(b.Types) > 0 {
-			all[i].Selector = queue.Selector{Kind: queue.TypeIn, Types: b.Types}
-		}
+		all[i].Selector = selectorOf(&b.Selector)
 	}
 	return all
+}
+
+// selectorOf returns the selector that a declaration names.
+func selectorOf(d *config.SelectorDeclaration) queue.Selector {
+	switch {
+	case len(d.Types) == 0:
+		return queue.Selector{}
+	case d.Word == "upto":
+		return queue.Selector{Kind: queue.LowestUpTo, Type: d.Types[0]}
+	case d.Word == "not":
+		return queue.Selector{Kind: queue.TypeIsNot, Type: d.Types[0]}
+	case len(d.Types) == 1:
+		return queue.Selector{Kind: queue.TypeIs, Type: d.Types[0]}
+	}
+	return queue.Selector{Kind: queue.TypeIn, Types: d.Types}
 }
 
 // ringSettings returns the settings that a ring's declaration names.

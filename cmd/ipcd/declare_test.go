@@ -136,17 +136,20 @@ func TestRefusalOfOneDeclarationIsNotThatOfOthers(t *testing.T) {
 
 func TestDeclaredBindsWaitForTheirQueues(t *testing.T) {
 	h := newHouse(t)
-	applied, refused := h.declare("queues: {/a: {binds: {/b: {types: [3, 7], overflow: skip}, /c: }}, /b: , /c: }")
+	applied, refused := h.declare("queues: {/a: {type_names: {failed: 7}, binds: {/b: {type: 'failed,3', overflow: skip}, /c: }}, /b: , /c: }")
 	if len(applied) != 4 || len(refused) != 0 || !strings.HasPrefix(applied[3], "queues./a: binds is {/b") {
 		t.Errorf("applied %q, refused %q", applied, refused)
 	}
 	if binds := h.queue("/a").Binds; len(binds) != 2 || !binds[0].Skip || len(binds[0].Selector.Types) != 2 || binds[1].To != "/c" || binds[1].Skip {
 		t.Errorf("%+v", binds)
 	}
-	if applied, refused := h.declare("queues: {/a: {lease: 1m, binds: {/b: {types: [7, 3], overflow: skip}, /c: }}}"); len(applied) != 1 || len(refused) != 0 {
+	if applied, refused := h.declare("queues: {/a: {lease: 1m, binds: {/b: {type: '3,7', overflow: skip}, /c: }}}"); len(applied) != 1 || len(refused) != 0 {
 		t.Errorf("applied %q, refused %q", applied, refused)
 	}
-	if applied, refused := h.declare("queues: {/a: {binds: {/nowhere: }}}"); len(applied) != 0 || len(refused) != 1 || !strings.Contains(refused[0], "no such queue") {
+	if applied, refused := h.declare("queues: {/a: {binds: {}}}"); len(applied) != 1 || len(refused) != 0 || len(h.queue("/a").Binds) != 0 {
+		t.Errorf("applied %q, refused %q", applied, refused)
+	}
+	if applied, refused := h.declare("queues: {/a: {binds: {/nowhere: }}}"); len(applied) != 0 || len(refused) != 1 || !strings.Contains(refused[0], "no queue /nowhere") {
 		t.Errorf("applied %q, refused %q", applied, refused)
 	}
 }

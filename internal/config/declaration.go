@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -37,9 +38,16 @@ type QueueDeclaration struct {
 
 // BindDeclaration is where a queue hands copies on.
 type BindDeclaration struct {
-	To       string  // a queue's name
-	Types    []int64 // none: all
-	Overflow *string // refuse or skip
+	To       string // a queue's name
+	Type     *string
+	Selector SelectorDeclaration // what Type says
+	Overflow *string             // refuse or skip
+}
+
+// SelectorDeclaration chooses messages by type.
+type SelectorDeclaration struct {
+	Word  string  // "": any of Types; "upto": the lowest up to the one there is; "not": all but that
+	Types []int64 // none: all messages
 }
 
 // KernelDeclaration is what is said of a queue's POSIX message queues.
@@ -134,15 +142,50 @@ func enterBind(l *loader, p *place, name string) (*place, func()) {
 	}
 	d := &BindDeclaration{To: name}
 	return &place{queue: queue, bind: d}, func() {
-		if len(d.Types) > limits.SelectorTypes {
-			l.problem(path+".types", "%d types: there may be %d", len(d.Types), limits.SelectorTypes)
-		}
 		queue.Binds = append(queue.Binds, *d)
 	}
 }
 
+// parseSelector reads what is said by types, or names for them.
+func parseSelector(text string, names map[string]int64) (s SelectorDeclaration, wrong string) {
+	rest := text
+	for _, word := range []string{"upto", "not"} {
+		if after, ok := strings.CutPrefix(text, word+":"); ok {
+			s.Word, rest = word, after
+		}
+	}
+	for part := range strings.SplitSeq(rest, ",") {
+		part = strings.TrimSpace(part)
+		t, known := names[part]
+		if !known {
+			var err error
+			if t, err = strconv.ParseInt(part, 10, 64); err != nil || t <= 0 {
+				return s, fmt.Sprintf("%s is no type: it must be a number from 1 on, or a name of the queue's type_names%s", quote(part), didYouMean(part, slices.Sorted(maps.Keys(names))))
+			}
+		}
+		s.Types = append(s.Types, t)
+	}
+	switch {
+	case s.Word != "" && len(s.Types) > 1:
+		return s, fmt.Sprintf("%s: takes one type", s.Word)
+	case len(s.Types) > limits.SelectorTypes:
+		return s, fmt.Sprintf("%d types: there may be %d", len(s.Types), limits.SelectorTypes)
+	}
+	return s, ""
+}
+
 // check says what is wrong with settings that depend on each other.
 func (d *QueueDeclaration) check(problem func(key, format string, args ...any)) {
+	for i := range d.Binds {
+		bind := &d.Binds[i]
+		if bind.Type == nil {
+			continue
+		}
+		var wrong string
+		if bind.Selector, wrong = parseSelector(*bind.Type, d.TypeNames); wrong != "" {
+			problem("binds."+bind.To+".type", "%s", wrong)
+		}
+	}
 	if or(d.DeadLetterExpired, false) && or(d.DeadLetter, "") == "" {
 		problem("dead_letter_expired", "it needs a dead_letter: name a queue")
 	}

@@ -32,7 +32,8 @@ queues:
     type_names: {created: 7, failed: 8}
     binds:
       /audit:
-      /empty: {types: [3, 4], overflow: skip}
+      /empty: {type: "failed,4", overflow: skip}
+      /other: {type: "not:created"}
     mqueue: {mode: both, max_messages: 4, message_size: 1KiB, type: 9, type_prefix: true}
     mode: "0660"
     owner: alice
@@ -52,9 +53,10 @@ rings:
 		DeadLetter: s("/jobs.dead"), DeadLetterExpired: &yes, Overflow: s("drop-oldest"), Durability: s("memory"),
 		BackoffInitial: d(time.Second), BackoffMax: d(10 * time.Second), DedupWindow: d(0), MaxDedupIDs: n64(0),
 		TypeNames: map[string]int64{"created": 7, "failed": 8},
-		Binds:     []BindDeclaration{{To: "/audit"}, {To: "/empty", Types: []int64{3, 4}, Overflow: s("skip")}},
-		Kernel:    KernelDeclaration{Mode: s("both"), MaxMessages: n(4), MessageSize: n(1024), Type: n64(9), TypePrefix: &yes},
-		Mode:      u(0o660), OwnerUID: u(1000), GroupGID: u(7),
+		Binds: []BindDeclaration{{To: "/audit"}, {To: "/empty", Type: s("failed,4"), Selector: SelectorDeclaration{Types: []int64{8, 4}}, Overflow: s("skip")},
+			{To: "/other", Type: s("not:created"), Selector: SelectorDeclaration{Word: "not", Types: []int64{7}}}},
+		Kernel: KernelDeclaration{Mode: s("both"), MaxMessages: n(4), MessageSize: n(1024), Type: n64(9), TypePrefix: &yes},
+		Mode:   u(0o660), OwnerUID: u(1000), GroupGID: u(7),
 	}}
 	if !reflect.DeepEqual(c.Queues, queues) {
 		t.Errorf("%+v", c.Queues)
@@ -93,8 +95,9 @@ func TestMistakesInDeclarationsNameTheLineAndTheKey(t *testing.T) {
 		"queues:\n  /a:\n    type_names: {a: 7, b: 7}":                                {":3: queues./a.type_names.b: ", "a stands for 7 too"},
 		"queues:\n  /a:\n    binds:\n      /a:":                                       {":4: queues./a.binds./a: ", "itself"},
 		"queues:\n  /a:\n    binds:\n      b:":                                        {":4: queues./a.binds.b: ", "slash"},
+		"queues:\n  /a: {binds: {/b: {type: 0}}}":                                     {":2: queues./a.binds./b.type", "from 1 on"},
+		"queues:\n  /a: {type_names: {made: 7}, binds: {/b: {type: mode}}}":           {":2: queues./a.binds./b.type", "made"},
 		"queues:\n  /a: {binds: {/b: {overflow: drop}}}":                              {":2: queues./a.binds./b.overflow: ", "refuse"},
-		"queues:\n  /a: {binds: {/b: {types: [0]}}}":                                  {":2: queues./a.binds./b.types", "at least 1"},
 		"queues:\n  /a: {binds: {/b: }}\n  /b: {binds: {/a: }}":                       {":2: queues./a.binds./b: ", "/a -> /b -> /a"},
 		"queues:\n  /a: {binds: {/b: }}\n  /b: {durability: memory}":                  {":2: queues./a.binds./b: ", "kept in memory"},
 		"queues:\n  /a:\n    type_names: [a]":                                         {":3: queues./a.type_names: ", "keys with values"},

@@ -71,6 +71,8 @@ type Key struct {
 	// string, bool, int64, or access as a user or group.
 	at  func(*place) any
 	put func(l *loader, p *place, name string, v any)
+	// begin, if set, is told that a Named one is there, be it empty.
+	begin func(p *place)
 	// enter makes room for a map that a List or Named holds, and is told its name, or in a List its path. done is called
 	// when all of its keys were read. It may refuse the name: then there is no place.
 	enter func(l *loader, p *place, name string) (inner *place, done func())

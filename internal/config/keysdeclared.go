@@ -54,6 +54,7 @@ var queueKeys = []Key{
 		Meaning: "Names for types, as in {created: 7, failed: 8}.",
 		put:     putTypeName},
 	{Name: "binds", Shape: Named, Of: "QUEUE", Kind: Map, Keys: bindKeys, most: limits.Binds,
+		begin:   func(p *place) { p.queue.Binds = append([]BindDeclaration{}, p.queue.Binds...) }, // not nil: an empty one ends all
 		Meaning: "Queues in which a copy of what is sent to this one is stored, in the same record.",
 		enter:   enterBind},
 	{Name: "mqueue", Kind: Map, Keys: kernelKeys,
@@ -70,9 +71,9 @@ var queueKeys = []Key{
 }
 
 var bindKeys = []Key{
-	{Name: "types", Shape: List, Kind: Number, least: 1, most: math.MaxInt64, Example: "[7, 8]",
-		Meaning: "Types of the messages that are copied; all, unless some are named.",
-		at:      func(p *place) any { return &p.bind.Types }},
+	{Name: "type", Kind: Text, Example: "7",
+		Meaning: "What is copied, by type: a number, a name of type_names, some of them with commas between, upto:TYPE or not:TYPE. Everything, unless it is said.",
+		at:      func(p *place) any { return &p.bind.Type }},
 	{Name: "overflow", Kind: Word, Words: []string{"refuse", "skip"}, Default: "refuse",
 		Meaning: "What becomes of a send whose copy that queue can not take: it is refused as a whole, or that queue goes without.",
 		at:      func(p *place) any { return &p.bind.Overflow }},

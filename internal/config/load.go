@@ -234,6 +234,9 @@ func (l *loader) named(k *Key, path string, n ast.Node, p *place) {
 	if !l.hold(path, len(entries), most) {
 		return
 	}
+	if k.begin != nil {
+		k.begin(p)
+	}
 	for _, e := range entries {
 		l.line = e.line
 		at := join(path, e.name)
