@@ -281,6 +281,94 @@ func TestAnImportGoesOnWhereItStopped(t *testing.T) {
 	}
 }
 
+// exported is an export of a queue with so many messages, in a file.
+func exported(t *testing.T, f *fake, messages int) (file string) {
+	t.Helper()
+	q := f.add("/q")
+	for i := range messages {
+		q.put(&ipcdv1.Message{Type: 1, Body: fmt.Appendf(nil, "body %d", i+1)})
+	}
+	file = filepath.Join(t.TempDir(), "x")
+	if r := f.ctl(t, "", "export", "q", "-f", file); r.exit != 0 {
+		t.Fatal(r.err)
+	}
+	return file
+}
+
+// Whoever kills the import before the first answer has come must find the producer id under which that batch is known.
+func TestAnImportKeepsItsPlaceBeforeItStoresAnything(t *testing.T) {
+	f := startFake(t)
+	file := exported(t, f, 1500)
+	f.add("/copy")
+	var kept []string
+	f.imports = func(r *ipcdv1.ImportMessagesRequest) {
+		text, err := os.ReadFile(file + importSuffix)
+		if err != nil {
+			t.Error(err)
+		}
+		if want := fmt.Sprintf(`"next":%d,"producer":"%s"}`, r.BatchId, r.ProducerId); !strings.Contains(string(text), want) {
+			t.Errorf("kept %s, want %s", text, want)
+		}
+		kept = append(kept, string(text))
+	}
+	if err := os.WriteFile(file+importSuffix+".new", []byte("of a killed one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.ctl(t, "", "import", "copy", "-f", file).want(t, 0, "", "imported 1500 messages (12.1KiB) into /copy\n")
+	if left, _ := filepath.Glob(file + "*"); len(kept) != 2 || len(left) != 1 {
+		t.Errorf("%d batches, the import left %v", len(kept), left)
+	}
+}
+
+func TestARefusedImportLeavesNoPlace(t *testing.T) {
+	f := startFake(t)
+	f.add("/q").put(&ipcdv1.Message{Type: 1, Body: []byte("refuse this")})
+	file := filepath.Join(t.TempDir(), "x")
+	f.ctl(t, "", "export", "q", "-f", file)
+	f.add("/copy")
+	r := f.ctl(t, "", "import", "copy", "-f", file)
+	if left, _ := filepath.Glob(file + "*"); r.exit == 0 || len(left) != 1 {
+		t.Errorf("exit %d, stderr %s, the import left %v", r.exit, r.err, left)
+	}
+}
+
+// blockSaves makes saving of the place fail, for root as well.
+func blockSaves(t *testing.T, file string) {
+	if err := os.MkdirAll(file+importSuffix+".new/in the way", 0o700); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnImportThatCannotKeepItsPlaceStoresNothing(t *testing.T) {
+	f := startFake(t)
+	file := exported(t, f, 3)
+	f.add("/copy")
+	blockSaves(t, file)
+	r := f.ctl(t, "", "import", "copy", "-f", file)
+	if r.exit != 1 || len(f.plain("/copy")) != 0 || !strings.HasPrefix(r.err, "imported 0 messages") || !strings.Contains(r.err, "make its directory writable, or import from stdin") {
+		t.Errorf("%d messages are there, exit %d, stderr %s", len(f.plain("/copy")), r.exit, r.err)
+	}
+}
+
+func TestWhatAnImportStoredCountsAlthoughItsPlaceIsNotKept(t *testing.T) {
+	f := startFake(t)
+	file := exported(t, f, 1500)
+	f.add("/copy")
+	f.imports = func(*ipcdv1.ImportMessagesRequest) { blockSaves(t, file) }
+	r := f.ctl(t, "", "import", "copy", "-f", file)
+	_, place, found := strings.Cut(r.err, "with the same input from stdin, --from ")
+	if r.exit != 1 || !strings.HasPrefix(r.err, "imported 1024 messages") || !found || !strings.HasPrefix(place, "1025:import-") {
+		t.Fatalf("exit %d, stderr %s", r.exit, r.err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.imports = nil
+	f.ctl(t, string(text), "import", "copy", "--from", strings.Fields(place)[0]).want(t, 0, "", "imported 476 messages (4.2KiB) into /copy\n")
+	sameMessages(t, f.plain("/copy"), f.plain("/q"))
+}
+
 func TestImportNamesTheMessageThatIsWrong(t *testing.T) {
 	f := startFake(t)
 	f.add("/q")

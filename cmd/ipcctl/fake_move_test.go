@@ -111,6 +111,9 @@ func (f *fake) ImportMessages(_ context.Context, r *ipcdv1.ImportMessagesRequest
 	if err != nil {
 		return nil, err
 	}
+	if f.imports != nil {
+		f.imports(r)
+	}
 	stored := &ipcdv1.Stored{FirstSequence: q.info.Stats.SentTotal + 1, Count: uint32(len(r.Messages)), SendTime: timestamppb.New(sentAt)}
 	for i, m := range r.Messages {
 		if len(m.Message.Body) >= 6 && string(m.Message.Body[:6]) == "refuse" {

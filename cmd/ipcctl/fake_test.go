@@ -57,6 +57,7 @@ type fake struct {
 	archive  []byte           // what Backup hands out; nil: the caller may not
 	info     *ipcdv1.GetInfoResponse
 	failInfo error
+	imports  func(*ipcdv1.ImportMessagesRequest) // sees each before it is stored; may be nil
 	health   *health.Server
 	reload   func() (*ipcdv1.ReloadResponse, error)
 	clients  []*ipcdv1.ClientConnection

@@ -90,6 +90,7 @@ type importer struct {
 	stored   int64
 	bytes    int64
 	states   [int(client.StateBuried) + 1]int64
+	unsaved  bool // the place could not be saved
 }
 
 func (a *app) importFile(ctx context.Context, name string, o *importOptions) error {
@@ -146,12 +147,23 @@ func (i *importer) run(ctx context.Context, dryRun bool) error {
 				return err
 			}
 			if !dryRun {
+				// The producer id must be kept before anything is stored under it, or a second run would store it again.
+				if i.stored == 0 {
+					if err := i.save(); err != nil {
+						return err
+					}
+				}
 				if err := i.store(ctx, batch); err != nil {
 					return err
 				}
 			}
 			i.place.message += int64(len(batch))
 			i.count(batch)
+			if !dryRun {
+				if err := i.save(); err != nil {
+					return err
+				}
+			}
 			p.show("imported %s, %s …", count(i.stored, "message"), humanBytes(uint64(i.bytes)))
 		}
 		if errors.Is(readErr, io.EOF) {
@@ -205,12 +217,20 @@ func (i *importer) store(ctx context.Context, batch []*client.Peeked) error {
 		grace := time.AfterFunc(importGrace, cancel)
 		context.AfterFunc(callCtx, func() { grace.Stop() })
 	})()
-	_, err := i.queue.ImportBatch(callCtx, i.place.producer, uint64(i.place.message), batch)
-	if err != nil {
+	if _, err := i.queue.ImportBatch(callCtx, i.place.producer, uint64(i.place.message), batch); err != nil {
 		return i.named(err)
 	}
-	if i.progress != nil {
-		return i.progress.save(importPlace{i.place.message + int64(len(batch)), i.place.producer})
+	return nil
+}
+
+// save keeps the place beside the file, if it is one.
+func (i *importer) save() error {
+	if i.progress == nil {
+		return nil
+	}
+	err := i.progress.save(i.place)
+	if i.unsaved = err != nil; i.unsaved {
+		return fmt.Errorf("how far the import has come cannot be kept beside its file: %w; make its directory writable, or import from stdin", err)
 	}
 	return nil
 }
@@ -249,16 +269,19 @@ func (i *importer) finish(err error, o *importOptions, label string) error {
 	}
 	var usage *usageError
 	begun := i.place.message > 1 || errors.Is(err, client.ErrOutcomeUnknown)
-	if errors.As(err, &usage) || o.dryRun || !begun {
+	if errors.As(err, &usage) || o.dryRun {
 		return err
 	}
-	if i.progress != nil {
-		if saveErr := i.progress.save(i.place); saveErr != nil {
-			err = errors.Join(err, saveErr)
+	if !begun {
+		if i.progress != nil && i.progress.fresh {
+			err = errors.Join(err, i.progress.remove())
 		}
+		return err
+	}
+	if i.progress != nil && !i.unsaved {
 		i.a.say("the same command goes on with message %d of %s", i.place.message, escapeLine(label))
 	} else {
-		i.a.say("with the same input, --from %v goes on", i.place)
+		i.a.say("with the same input from stdin, --from %v goes on", i.place)
 	}
 	return err
 }

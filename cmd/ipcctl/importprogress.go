@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 )
 
 // importSuffix is what the name of a file ends in that tells how far an import has come.
@@ -14,7 +13,8 @@ const importSuffix = ".import-progress"
 
 // importProgress stands in a small file beside the one that is imported.
 type importProgress struct {
-	path string
+	path  string
+	fresh bool // there was none before
 
 	Version  int    `json:"ipcd_import"`
 	Queue    string `json:"queue"`  // into which
@@ -27,7 +27,7 @@ type importProgress struct {
 // openImportProgress reads how far an earlier import of the same export into the same queue has come.
 func openImportProgress(file, queue string, header *exportHeader) (*importProgress, error) {
 	p := &importProgress{path: file + importSuffix}
-	fresh := importProgress{path: p.path, Version: 1, Queue: queue, Source: header.Queue, Exported: header.ExportTime}
+	fresh := importProgress{path: p.path, fresh: true, Version: 1, Queue: queue, Source: header.Queue, Exported: header.ExportTime}
 	text, err := os.ReadFile(p.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &fresh, nil
@@ -53,7 +53,11 @@ func (p *importProgress) save(place importPlace) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(p.path), filepath.Base(p.path)+".*")
+	// Always the same name, so that what a killed import left is replaced, and O_EXCL, so that no link is followed.
+	if err := removeIfThere(p.temporary()); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(p.temporary(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -70,8 +74,14 @@ func (p *importProgress) save(place importPlace) error {
 	return err
 }
 
+func (p *importProgress) temporary() string { return p.path + ".new" }
+
 func (p *importProgress) remove() error {
-	err := os.Remove(p.path)
+	return errors.Join(removeIfThere(p.temporary()), removeIfThere(p.path))
+}
+
+func removeIfThere(path string) error {
+	err := os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
