@@ -35,6 +35,7 @@ test: ## lint, cross-build and run all tests under the race detector
 .PHONY: unit
 unit: ## run all tests under the race detector
 	go test -race -count=1 ./...
+	go -C tools test ./...
 
 .PHONY: test-long
 test-long: ## the simulations and the crash tests at length (an hour or more)

@@ -50,7 +50,7 @@ func (d *Decoder) Decode(typ int64, body []byte, whole int) (text []byte, err er
 	case len(body) < whole:
 		return nil, fmt.Errorf("only %d of its %d bytes are here", len(body), whole)
 	}
-	if text, err = d.set.ToJSON(d.names[typ], body); err == nil {
+	if text, err = d.set.toJSON(d.types[typ], d.names[typ], body); err == nil {
 		err = d.types[typ].Validate(body)
 	}
 	return text, err

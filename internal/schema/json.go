@@ -16,12 +16,21 @@ import (
 // stands in a google.protobuf.Any must be in the set too. Fields that the set does not know are left out: Validate tells
 // whether there are any.
 func (s *Set) ToJSON(message string, body []byte) ([]byte, error) {
+	shape, err := s.Shapes().Of(message)
+	if err != nil {
+		return nil, err
+	}
+	return s.toJSON(shape, message, body)
+}
+
+// toJSON is ToJSON for a message that is ready to be held against.
+func (s *Set) toJSON(shape *Message, message string, body []byte) ([]byte, error) {
 	m, err := s.message(message)
 	if err != nil {
 		return nil, err
 	}
 	// Checked before anything is made of it: two bytes may be a message of hundreds.
-	if _, err := (&walk{lenient: true, left: limits.SchemaJSONParts}).message(s.Shapes().shape(m), body, 0, 0); err != nil {
+	if _, err := (&walk{lenient: true, left: limits.SchemaJSONParts}).message(shape, body, 0, 0); err != nil {
 		return nil, err
 	}
 	decoded := dynamicpb.NewMessage(m)

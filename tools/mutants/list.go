@@ -20,7 +20,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "publish-before-commit", about: "messages are visible before they are on disk",
-		file: "broker/served.go", old: "if !s.durable {\n\t\ts.q.Publish(", new: "if s.q != nil {\n\t\ts.q.Publish(",
+		file: "broker/served.go", old: "if !s.durable {\n\t\ts.showLocked(", new: "if s.q != nil {\n\t\ts.showLocked(",
 		tests: []string{"./broker", "-run", "TestMessagesAreInvisible"},
 	},
 	{
@@ -55,8 +55,48 @@ var mutants = []mutant{
 	},
 	{
 		name: "split-transaction", about: "each queue of a transaction writes a frame of its own",
-		file: "broker/transact.go", old: "p.s.joined = parts[0].s", new: "p.s.joined = nil",
+		file: "broker/flow.go", old: "p.s.joined = f.parts[0].s", new: "p.s.joined = nil",
 		tests: []string{"./broker", "-run", "TestTransactionIsWhole"},
+	},
+	{
+		name: "split-copies", about: "a message and its copies are in frames of their own",
+		file: "broker/flow.go", old: "p.s.joined = f.parts[0].s", new: "p.s.joined = nil",
+		tests: []string{"./broker", "-run", "TestCopiesAreWhole"},
+	},
+	{
+		name: "stale-binds", about: "a send goes by binds that have changed since it was planned",
+		file: "broker/flow.go", old: "return f.version == f.b.bindsVersion.Load()", new: "return true",
+		tests: []string{"./broker", "-run", "TestCopiesAddUp|TestBlockedSenderOfABoundQueue|TestPlan"},
+	},
+	{
+		name: "copy-past-full", about: "a full destination takes a send's copies all the same",
+		file: "broker/flowdecide.go", old: "\t\tif err != nil {\n\t\t\treturn f.inTheWay(p, err)\n\t\t}\n", new: "\t\tif err != nil && p.own > 0 {\n\t\t\treturn f.inTheWay(p, err)\n\t\t}\n",
+		tests: []string{"./broker", "-run", "TestFullTarget"},
+	},
+	{
+		name: "move-and-keep", about: "what is moved stays where it was, too",
+		file: "broker/queue/move.go", old: "\t\tq.settle(q.settling(now, recRemove, byMove, 0, 0, \"\"), n)\n", new: "\t\t_ = n\n",
+		tests: []string{"./broker", "-run", "Move"},
+	},
+	{
+		name: "silent-tap", about: "a tap does not count what it leaves out",
+		file: "broker/tap.go", old: "\t\t\tt.skipLocked()\n", new: "",
+		tests: []string{"./broker", "-run", "Tap"},
+	},
+	{
+		name: "immortal-temporary", about: "a temporary queue outlives the call that opened it",
+		file: "broker/temporary.go", old: "func() { b.closeTemporary(s) }", new: "func() {}",
+		tests: []string{"./broker", "-run", "Temporary"},
+	},
+	{
+		name: "believe-bodies", about: "sends are not held against the queue's schema",
+		file: "broker/send.go", old: "if err := s.checkBodies(r.Messages); err != nil {", new: "if err := s.checkBodies(nil); err != nil {",
+		tests: []string{"./broker", "-run", "Schema|Bodies"},
+	},
+	{
+		name: "drop-for-what-acks-free", about: "a transaction drops old messages although its acks make room",
+		file: "broker/flowstore.go", old: "p.freedMessages, p.freedBytes)", new: "0, 0)",
+		tests: []string{"./broker", "-run", "TestAcksOfATransaction"},
 	},
 	{
 		name: "keep-nothing", about: "compaction forgets messages",
