@@ -447,8 +447,10 @@ func TestATemporaryQueueOnTheRealDaemon(t *testing.T) {
 		t.Errorf("a name that only temporary queues have: %v", err)
 	}
 	q.Close()
-	until(t, "its end", func() bool {
-		_, err := other.GetQueue(t.Context(), q.Name())
-		return errors.Is(err, ErrQueueNotFound)
-	})
+	if _, err := other.Queue(q.Name()).Send(t.Context(), body("late")); !errors.Is(err, ErrQueueNotFound) {
+		t.Errorf("a send to a queue that was closed: %v, want ErrQueueNotFound", err)
+	}
+	if q.Close(); q.Err() != nil {
+		t.Error(q.Err())
+	}
 }

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/ipcd/ipcd/internal/reason"
 	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
 )
+
+// temporaryPatience bounds how long Close waits for the daemon.
+const temporaryPatience = 2 * time.Second
 
 // Temporary is a queue that lives as long as its session: until Close, or until the connection breaks or the daemon stops.
 // Its name cannot be guessed: hand it to those who shall send to it. It is kept in memory, and is gone for good with all
@@ -87,8 +91,14 @@ func (t *Temporary) Err() error {
 	}
 }
 
-// Close ends the queue. What is in it is gone. It may be called again.
+// Close ends the queue. What is in it is gone, and once Close returns no more is sent to it, unless the daemon did not answer
+// for two seconds. It may be called again.
 func (t *Temporary) Close() {
+	if t.ctx.Err() == nil { // the end of the call alone would reach the daemon later
+		ctx, cancel := context.WithTimeout(t.ctx, temporaryPatience)
+		_, _ = t.c.DeleteQueue(ctx, t.name) // what is in its way ends with the call
+		cancel()
+	}
 	t.cancel()
 	<-t.done
 }

@@ -16,6 +16,9 @@ from ._settings import settings_proto
 if TYPE_CHECKING:
     from ._client import Client
 
+# How many seconds close waits for the daemon.
+_PATIENCE = 2
+
 
 class TemporaryQueue(Queue):
     """A queue with a name that cannot be guessed. It ends when it is closed, when its client is, when the connection breaks,
@@ -43,7 +46,12 @@ class TemporaryQueue(Queue):
         return self._ended.is_set()
 
     def close(self) -> None:
-        """Ends the queue."""
+        """Ends the queue. Nothing can be sent to it any more then, unless the daemon did not answer for two seconds."""
+        if not self.ended:
+            try:  # the end of the call alone would reach the daemon later
+                self.client._call(self.client._admin.DeleteQueue, qa.DeleteQueueRequest(name=self.name), self.name, _PATIENCE)
+            except errors.Error:
+                pass  # what is in its way ends with the call
         self._call.cancel()
 
     def _on_end(self, callback: Callable[[], None]) -> None:

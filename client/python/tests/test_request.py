@@ -181,10 +181,10 @@ class TemporaryTest(DaemonTest):
             q.send(b"1")
             self.assertEqual(len(q.receive(at_once=True)), 1)
             self.assertFalse(q.ended)
-        self.assertTrue(eventually(lambda: q.ended, "it ends"))
-        eventually(lambda: not list(self.client.queues("tmp.*")), "it is gone")
         with self.assertRaises(ipcd.QueueNotFound):
             q.send(b"2")
+        self.assertTrue(eventually(lambda: q.ended, "it ends"))
+        self.assertFalse(list(self.client.queues("tmp.*")))
 
     def test_temporary_queue_ends_with_its_client(self):
         with ipcd.connect(self.daemon.address) as client:
