@@ -47,8 +47,7 @@ the destination goes without, which ipcctl binds counts.`,
 		}),
 		ValidArgsFunction: a.completeQueues(2),
 	}
-	addText(cmd.Flags(), &selector, "type", "t", "SEL", "only the types in SEL: 7, upto:7, not:7, 1,2,3 or the source's names (default: everything)")
-	completeTypes(cmd, a)
+	addSelector(cmd, a, &selector, "only the types in SEL: 7, upto:7, not:7, 1,2,3 or the source's names (default: everything)")
 	words := []string{"refuse", "skip"}
 	addFlag(cmd.Flags(), &o.Skip, "overflow", "WHAT", "where the destination cannot take its copy: refuse the send (default), or skip the copy",
 		oneOf("way out", words, false, true))

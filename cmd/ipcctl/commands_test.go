@@ -409,6 +409,32 @@ func TestCompletionKnowsQueuesAndTypes(t *testing.T) {
 	}
 }
 
+// A variable that a script forgot to set must not turn a filter into everything.
+func TestAnEmptyFilterIsAUsageErrorAndNotEverything(t *testing.T) {
+	f := jobs(t)
+	f.add("/mail")
+	before := len(f.plain("/jobs"))
+	for _, args := range []string{
+		"purge /jobs --force --type", "purge /jobs --force --seq", "purge /jobs --force --header", "purge /jobs --force --state", "purge /jobs --force --older-than",
+		"move /jobs /mail --type", "redrive /jobs --type", "kick /jobs --type", "peek /jobs --type", "export /jobs --type", "bind /jobs /mail --type",
+		"recv /jobs --type", "tap /jobs --type", "tap /jobs --header", "send /jobs x --type", "request /jobs x --type", "update /jobs --mqueue-out-type",
+	} {
+		for _, empty := range []string{"", " "} {
+			r := f.ctl(t, "", append(strings.Fields(args), empty)...)
+			if r.exit != 2 || r.out != "" || !strings.Contains(r.err, "ipcctl: ") {
+				t.Errorf("%s %q: exit %d, stdout %q, stderr %q", args, empty, r.exit, r.out, r.err)
+			}
+		}
+	}
+	if r := f.ctl(t, "", "work", "/jobs", "--type", "", "--", "true"); r.exit != 2 {
+		t.Errorf("work: exit %d, stderr %q", r.exit, r.err)
+	}
+	if after := len(f.plain("/jobs")); after != before {
+		t.Errorf("%d messages are there, want %d", after, before)
+	}
+	f.ctl(t, "", "purge", "/jobs", "--type", "", "--force").want(t, 2, "", "ipcctl: --type: \"\" selects nothing: write any for all types, or leave out the flag; see ipcctl purge --help\n")
+}
+
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 	for _, c := range newRoot(&app{}).Commands() {
 		if c.Name() != "help" && !c.Hidden && (c.Short == "" || c.Example == "" || c.GroupID == "") {

@@ -68,6 +68,19 @@ func addList[T any](f *pflag.FlagSet, target *[]T, name, kind, usage string, par
 	f.Var(&flagList[T]{target: target, parse: parse, kind: kind}, name, usage)
 }
 
+// addSelector adds --type for a selector. An empty one is refused: what a script forgot to set must not mean everything.
+func addSelector(cmd *cobra.Command, a *app, target *string, usage string) {
+	cmd.Flags().VarP(&flagValue[string]{target: target, parse: someSelector, kind: "SEL"}, "type", "t", usage)
+	completeTypes(cmd, a)
+}
+
+func someSelector(s string) (string, error) {
+	if strings.TrimSpace(s) == "" {
+		return "", fmt.Errorf("%s selects nothing: write any for all types, or leave out the flag", quoteArg(s))
+	}
+	return s, nil
+}
+
 // headerMap turns headers into the client's form. A name given twice takes its last value.
 func headerMap(headers []header) map[string][]byte {
 	if len(headers) == 0 {
@@ -167,8 +180,7 @@ type filterFlags struct {
 
 func (f *filterFlags) add(cmd *cobra.Command, a *app) {
 	flags := cmd.Flags()
-	addText(flags, &f.selector, "type", "t", "SEL", "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
-	completeTypes(cmd, a)
+	addSelector(cmd, a, &f.selector, "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
 	addFlag(flags, &f.sequences, "seq", "A-B", "only these sequences: 10-20, 10-, -20 or 10", parseSequences)
 	addFlag(flags, &f.olderThan, "older-than", "DURATION", "only what was sent at least this long ago, such as 1h", parseDuration)
 	addList(flags, &f.headers, "header", "NAME=VALUE", "only with this header (repeat for more)", parseHeader)

@@ -74,8 +74,7 @@ or, with --ack, is consumed.`,
 		ValidArgsFunction: a.completeQueues(anyNumber),
 	}
 	f := cmd.Flags()
-	addText(f, &o.selector, "type", "t", "SEL", "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
-	completeTypes(cmd, a)
+	addSelector(cmd, a, &o.selector, "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
 	f.VarP(&flagValue[int64]{target: &o.number, parse: positive[int64](parseCount), kind: "N"}, "number", "n",
 		"at most so many messages (default 1, with --follow all)")
 	addFlag(f, &o.wait, "wait", "DURATION", "wait so long for the first message (default: not at all)", parseDuration)

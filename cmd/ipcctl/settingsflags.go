@@ -65,7 +65,7 @@ func (s *settingsFlags) add(cmd *cobra.Command) {
 	addFlag(f, &set.Mqueue.MaxMessages, field("mqueue-messages", "mqueue.max_messages"), "N", "mq_maxmsg (default 10)", parseNumber(1, 65536))
 	addFlag(f, &set.Mqueue.MessageSize, field("mqueue-size", "mqueue.message_size"), "SIZE", "mq_msgsize (default: the maximum message size, at most the kernel's)",
 		positive[int](parseSize))
-	addText(f, &s.outType, field("mqueue-out-type", "mqueue.out_selector"), "", "SEL", "which types go out, a SEL: 7, upto:7, not:7, 1,2,3 or names (default any)")
+	addFlag(f, &s.outType, field("mqueue-out-type", "mqueue.out_selector"), "SEL", "which types go out, a SEL: 7, upto:7, not:7, 1,2,3 or names (default any)", someSelector)
 
 	addFlag(f, &set.Mode, field("mode", "mode"), "MODE", "permissions: r looks, w sends, rw receives (default 0600)", pointer(parseMode))
 	addFlag(f, &set.OwnerUID, field("owner", "owner_uid"), "USER", "who owns it, name or uid (default: you)", pointer(lookupUID))

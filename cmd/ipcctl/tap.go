@@ -35,8 +35,7 @@ It goes on until it is interrupted, or has shown as many messages as -n says. ` 
 		ValidArgsFunction: a.completeQueues(anyNumber),
 	}
 	flags := cmd.Flags()
-	addText(flags, &f.selector, "type", "t", "SEL", "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
-	completeTypes(cmd, a)
+	addSelector(cmd, a, &f.selector, "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
 	addList(flags, &f.headers, "header", "NAME=VALUE", "only with this header (repeat for more)", parseHeader)
 	flags.VarP(&flagValue[int64]{target: &f.number, parse: limited[int64](parseCount), kind: "N"}, "number", "n", "end after so many messages (default: go on)")
 	f.format.add(cmd)

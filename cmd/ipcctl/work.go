@@ -100,8 +100,7 @@ Values with a NUL byte, which no environment can hold, are left out.`,
 		},
 	}
 	f := cmd.Flags()
-	addText(f, &o.selector, "type", "t", "SEL", "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
-	completeTypes(cmd, a)
+	addSelector(cmd, a, &o.selector, "only the types in SEL: 7, upto:7, not:7, 1,2,3 or names")
 	f.VarP(&flagValue[int]{target: &o.jobs, parse: parseNumber(1, jobsMax), kind: "N"}, "jobs", "j", "run up to so many commands at the same time (default 1)")
 	f.VarP(&flagValue[int64]{target: &o.number, parse: positive[int64](parseCount), kind: "N"}, "number", "n",
 		"end after so many messages; exit 1 if not all were acked (default: go on)")
