@@ -662,3 +662,45 @@ func TestCopiesAddUpWhileBindsComeAndGo(t *testing.T) {
 		t.Errorf("%d messages came to /src0; %v were sent, %+v", sent, stored, copies)
 	}
 }
+
+func TestPlanOfASendIsGivenUpWhereBindsHaveChanged(t *testing.T) {
+	inWorld(t, func(w *world) {
+		for _, name := range []string{"/src", "/dst", "/behind", "/other"} {
+			w.create(name)
+		}
+		all := messages("a")
+		plan := func() *flow {
+			f := newFlow(w.Broker, true)
+			s, err := w.lookup("/src")
+			w.must(err)
+			p := &part{s: s}
+			f.add(p, 0, all)
+			w.must(f.plan(map[uint64]*part{s.id: p}))
+			return f
+		}
+		holds := func(f *flow) bool {
+			f.lock()
+			defer f.unlock()
+			return f.current()
+		}
+		f := plan()
+		w.bind("/other", "/behind") // far from it
+		if !holds(f) {
+			t.Error("a send without copies is planned again for the sake of others' binds")
+		}
+		for _, change := range []func(){
+			func() { w.bind("/src", "/dst") },
+			func() { w.bind("/dst", "/behind", skip) },
+			func() { _, err := w.Unbind(w.ctx, alice, "/dst", "/behind"); w.must(err) },
+			func() { _, err := w.DeleteQueue(w.ctx, alice, "/dst"); w.must(err) },
+		} {
+			f := plan()
+			if !holds(f) {
+				t.Error("a plan does not hold although nothing changed")
+			}
+			if change(); holds(f) {
+				t.Error("a plan holds although binds have changed")
+			}
+		}
+	})
+}
