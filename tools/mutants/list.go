@@ -81,7 +81,7 @@ var mutants = []mutant{
 	{
 		name: "silent-tap", about: "a tap does not count what it leaves out",
 		file: "broker/tap.go", old: "\t\t\tt.skipLocked()\n", new: "",
-		tests: []string{"./broker", "-run", "Tap"},
+		tests: []string{"./broker", "-run", "Tap", "-timeout", "60s"},
 	},
 	{
 		name: "immortal-temporary", about: "a temporary queue outlives the call that opened it",
