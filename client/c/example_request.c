@@ -77,7 +77,7 @@ int main(int argc, char **argv)
 	for (long i = 0; serving && result == 0 && i < strtol(argv[3], NULL, 10); i++)
 		result = serve(c, argv[2]);
 	if (result < 0)
-		fprintf(stderr, "example_request: %s\n", ipcd_last_error(c)->message);
+		fprintf(stderr, "example_request: %s: %s\n", argv[serving ? 2 : 1], ipcd_last_error(c)->message);
 	ipcd_close(c);
 	return result < 0;
 }

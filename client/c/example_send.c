@@ -51,7 +51,7 @@ int main(int argc, char **argv)
 		}
 		more = n == BATCH;
 		if (n > 0 && ipcd_send(c, argv[1], batch, n, NULL) != 0) {
-			fprintf(stderr, "example_send: %s\n", ipcd_last_error(c)->message);
+			fprintf(stderr, "example_send: %s: %s\n", argv[1], ipcd_last_error(c)->message);
 			failed = 1;
 		}
 		for (size_t i = 0; i < n + !more; i++)

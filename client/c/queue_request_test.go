@@ -139,6 +139,14 @@ func TestTheProgramInTheReadmeRuns(t *testing.T) {
 	if output, err := cmd.CombinedOutput(); err != nil || string(output) != "hello\n" {
 		t.Errorf("it says %q: %v", output, err)
 	}
+	if _, err := d.client().DeleteQueue(t.Context(), "/jobs"); err != nil {
+		t.Fatal(err)
+	}
+	again := exec.Command(cmd.Path)
+	again.Env = cmd.Env
+	if output, err := again.CombinedOutput(); err == nil || !strings.HasPrefix(string(output), "/jobs: ") {
+		t.Errorf("without the queue it says %q: %v", output, err)
+	}
 }
 
 func TestExamplesDoWhatTheySay(t *testing.T) {
