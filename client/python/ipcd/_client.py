@@ -215,7 +215,11 @@ class Client:
             call.cancel()
 
     def _or_closed(self, err: ValueError) -> Exception:
-        return errors.Cancelled("the client is closed") if self._closed else err
+        if not self._closed:
+            return err
+        closed = errors.Cancelled("the client is closed")
+        closed._sent = False
+        return closed
 
     def _daemon_instance(self, timeout: Optional[float]) -> str:
         with self._lock:

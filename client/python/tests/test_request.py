@@ -172,6 +172,18 @@ class RespondTest(DaemonTest):
         eventually(lambda: q.info().stats.nacked_total > nacked, "a mistaken queue for replies nacks")
 
 
+class ClosedTest(DaemonTest):
+    def test_closed_client_says_that_nothing_was_sent(self):
+        q = self.create()
+        client = ipcd.connect(self.daemon.address)
+        mine = client.queue(q.name)
+        mine.send(b"1")
+        client.close()
+        with self.assertRaisesRegex(ipcd.Cancelled, "the client is closed"):
+            mine.send(b"2")
+        self.assertEqual(q.info().stats.ready, 1)
+
+
 class TemporaryTest(DaemonTest):
     def test_temporary_queue_ends_when_it_is_closed(self):
         with self.client.open_temporary(max_messages=5) as q:
