@@ -395,7 +395,7 @@ func TestCompletionKnowsQueuesAndTypes(t *testing.T) {
 	f.add("/mail")
 	for _, c := range []struct{ args, want string }{
 		{"stat /j", "/jobs\n:4\n"}, {"stat m", "mail\n:4\n"}, {"stat /jobs /", "/mail\n:4\n"}, {"peek /jobs --type c", "created\n:4\n"},
-		{"tap /jobs --type created,f", "created,failed\n:4\n"}, {"work /jobs --type not:c", "not:created\n:4\n"}, {"move /jobs m", "mail\n:4\n"}, {"bind /jobs /mail /", ":4\n"},
+		{"schema set /jobs x.proto --type c", "created\n:4\n"}, {"tap /jobs --type created,f", "created,failed\n:4\n"}, {"work /jobs --type not:c", "not:created\n:4\n"}, {"move /jobs m", "mail\n:4\n"}, {"bind /jobs /mail /", ":4\n"},
 		{"peek /jobs --state ", "all\nready\ndelayed\nleased\nburied\n:4\n"}, {"recv /jobs -o ", "text\njson\njsonl\nraw\nhex\n:4\n"},
 	} {
 		if r := f.ctl(t, "", append([]string{"__complete"}, strings.Split(c.args, " ")...)...); r.exit != 0 || r.out != c.want {

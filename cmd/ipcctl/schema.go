@@ -68,6 +68,7 @@ type schemaSetOptions struct {
 func (o *schemaSetOptions) add(cmd *cobra.Command, a *app) {
 	f := cmd.Flags()
 	addList(f, &o.types, "type", "TYPE=MESSAGE", "bodies of TYPE, a number or the queue's name for it, are such a MESSAGE (repeat for more)", parseTypedMessage)
+	completeTypes(cmd, a)
 	f.BoolVar(&o.validate, "validate", false, "refuse sends of these types whose bodies are no such message (default: as the version before, if any)")
 	f.VarP(&flagList[string]{target: &o.imports, parse: func(s string) (string, error) { return s, nil }, kind: "DIR"}, "proto-path", "I",
 		"where a .proto file's imports are looked for (repeat for more; default its own directory)")
