@@ -420,13 +420,13 @@ func TestAnEmptyFilterIsAUsageErrorAndNotEverything(t *testing.T) {
 		"recv /jobs --type", "tap /jobs --type", "tap /jobs --header", "send /jobs x --type", "request /jobs x --type", "update /jobs --mqueue-out-type",
 	} {
 		for _, empty := range []string{"", " "} {
-			r := f.ctl(t, "", append(strings.Fields(args), empty)...)
+			r := f.ctl(t, "", append(strings.Fields("--timeout 10s "+args), empty)...)
 			if r.exit != 2 || r.out != "" || !strings.Contains(r.err, "ipcctl: ") {
 				t.Errorf("%s %q: exit %d, stdout %q, stderr %q", args, empty, r.exit, r.out, r.err)
 			}
 		}
 	}
-	if r := f.ctl(t, "", "work", "/jobs", "--type", "", "--", "true"); r.exit != 2 {
+	if r := f.ctl(t, "", "work", "/jobs", "--timeout", "10s", "--type", "", "--", "true"); r.exit != 2 {
 		t.Errorf("work: exit %d, stderr %q", r.exit, r.err)
 	}
 	if after := len(f.plain("/jobs")); after != before {

@@ -60,7 +60,8 @@ type schemaSetOptions struct {
 	types    []typedMessage
 	imports  []string
 	validate bool
-	keep     bool // validate is not given: each type keeps what it has
+	none     bool // --no-validate
+	keep     bool // neither is given: each type keeps what it has
 	client.SchemaOptions
 	output string
 }
@@ -70,6 +71,8 @@ func (o *schemaSetOptions) add(cmd *cobra.Command, a *app) {
 	addList(f, &o.types, "type", "TYPE=MESSAGE", "bodies of TYPE, a number or the queue's name for it, are such a MESSAGE (repeat for more)", parseTypedMessage)
 	completeTypes(cmd, a)
 	f.BoolVar(&o.validate, "validate", false, "refuse sends of these types whose bodies are no such message (default: as the version before, if any)")
+	f.BoolVar(&o.none, "no-validate", false, "take sends of these types whatever their bodies are")
+	cmd.MarkFlagsMutuallyExclusive("validate", "no-validate")
 	f.VarP(&flagList[string]{target: &o.imports, parse: func(s string) (string, error) { return s, nil }, kind: "DIR"}, "proto-path", "I",
 		"where a .proto file's imports are looked for (repeat for more; default its own directory)")
 	f.BoolVar(&o.AllowIncompatible, "allow-incompatible", false, "although programs that know the version before could trip over it")
@@ -105,7 +108,7 @@ func newSchemaSet(a *app) *cobra.Command {
 		Short: "Register the next version of a queue's schema",
 		Long: `Register the next version of a queue's schema. FILE is a .proto file, which is compiled here, or a descriptor set
 (protoc --descriptor_set_out --include_imports). The types that are named, and no others, have a message from then on. Those
-whose sends are validated stay so, unless --validate=false. Where the current version is the same nothing changes.
+whose sends are validated stay so, unless --no-validate; what holds is told. Where the current version is the same nothing changes.
 
 A version that programs with the one before could trip over is refused, and what that is is listed; see schema check.`,
 		Example: `  ipcctl schema set /orders order.proto --type 7=acme.Order --validate
@@ -113,7 +116,7 @@ A version that programs with the one before could trip over is refused, and what
   ipcctl schema set /orders order.binpb --type 7=acme.Order --allow-incompatible`,
 		Args: schemaFileArgs,
 		RunE: a.bounded(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			o.keep = !cmd.Flags().Changed("validate")
+			o.keep = !cmd.Flags().Changed("validate") && !o.none
 			return a.setSchema(ctx, queueName(args[0]), args[1], &o)
 		}),
 		ValidArgsFunction: a.completeSchemaFile(),
@@ -134,7 +137,7 @@ a line each, and exit 1 if there is anything. Nothing is changed. Of what FILE m
   ipcctl schema check /orders order.proto --type 7=acme.Order -o json`,
 		Args: schemaFileArgs,
 		RunE: a.bounded(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			o.keep = !cmd.Flags().Changed("validate")
+			o.keep = !cmd.Flags().Changed("validate") && !o.none
 			return a.setSchema(ctx, queueName(args[0]), args[1], &o)
 		}),
 		ValidArgsFunction: a.completeSchemaFile(),
@@ -186,7 +189,27 @@ func (a *app) setSchema(ctx context.Context, name, file string, o *schemaSetOpti
 	if err != nil {
 		return err
 	}
-	return a.showRegistration(name, made, o)
+	return a.showRegistration(name, made, o, checkedText(o.types, types))
+}
+
+// checkedText says of which types sends are held against the schema. The types are called what the user called them.
+func checkedText(words []typedMessage, types []client.TypeSchema) string {
+	var checked, others []string
+	for i, t := range types {
+		if t.Validate {
+			checked = append(checked, words[i].typ)
+		} else {
+			others = append(others, words[i].typ)
+		}
+	}
+	var parts []string
+	if len(checked) > 0 {
+		parts = append(parts, "sends of "+strings.Join(checked, ", ")+" are validated")
+	}
+	if len(others) > 0 {
+		parts = append(parts, "sends of "+strings.Join(others, ", ")+" are not checked")
+	}
+	return escapeLine(strings.Join(parts, ", "))
 }
 
 // registrationView is what came of schema set and schema check, as json shows it.
@@ -198,7 +221,7 @@ type registrationView struct {
 	Incompatibilities []string         `json:"incompatibilities"`
 }
 
-func (a *app) showRegistration(name string, made client.SchemaRegistration, o *schemaSetOptions) error {
+func (a *app) showRegistration(name string, made client.SchemaRegistration, o *schemaSetOptions, checked string) error {
 	found := made.Incompatibilities
 	if o.output == "json" {
 		v := registrationView{Queue: name, Version: made.Schema.Version, Created: made.Created, Types: viewTypeSchemas(made.Schema.Types, nil), Incompatibilities: append([]string{}, found...)}
@@ -219,19 +242,21 @@ func (a *app) showRegistration(name string, made client.SchemaRegistration, o *s
 		}
 		switch {
 		case !made.Created:
-			a.say("it is version %d of %s", made.Schema.Version, name)
+			a.say("it is version %d of %s: %s", made.Schema.Version, name, checked)
 		case len(found) == 0 && made.Schema.Version > 0:
-			a.say("programs that know version %d of %s get along with it", made.Schema.Version, name)
+			a.say("programs that know version %d of %s get along with it; with it %s", made.Schema.Version, name, checked)
 		case len(found) == 0:
-			a.say("%s has no schema yet, so there is nothing that it could break", name)
+			a.say("%s has no schema yet, so there is nothing that it could break; with this one %s", name, checked)
+		default:
+			a.say("with it %s", checked)
 		}
 	case o.output == "text" && made.Created:
 		for _, f := range found {
 			a.say("allowed: %s", escapeLine(f))
 		}
-		a.say("version %d of the schema of %s is registered", made.Schema.Version, name)
+		a.say("version %d of the schema of %s is registered: %s", made.Schema.Version, name, checked)
 	case o.output == "text":
-		a.say("version %d of the schema of %s is the same: nothing changed", made.Schema.Version, name)
+		a.say("version %d of the schema of %s is the same: nothing changed, %s", made.Schema.Version, name, checked)
 	}
 	if o.DryRun && len(found) > 0 && !o.AllowIncompatible {
 		return reported(reason.SchemaIncompatible.Lookup().Exit)

@@ -66,7 +66,7 @@ func withSchema(t *testing.T) (f *fake, order, root string) {
 	f.add("/orders")
 	order, root = protoFiles(t)
 	f.ctl(t, "", "schema", "set", "orders", order, "-I", root, "--type", "created=acme.Order", "--validate").
-		want(t, 0, "", "version 1 of the schema of /orders is registered\n")
+		want(t, 0, "", "version 1 of the schema of /orders is registered: sends of created are validated\n")
 	return f, order, root
 }
 
@@ -77,11 +77,33 @@ func TestSchemaSetCompilesAndRegisters(t *testing.T) {
 		t.Errorf("%v", r.Types)
 	}
 	f.ctl(t, "", "schema", "set", "orders", order, "-I", root, "--type", "7=acme.Order", "--validate").
-		want(t, 0, "", "version 1 of the schema of /orders is the same: nothing changed\n")
+		want(t, 0, "", "version 1 of the schema of /orders is the same: nothing changed, sends of 7 are validated\n")
 	f.ctl(t, "", "schema", "set", "orders", order, "-I", root, "--type", "7=acme.Order", "--type", "8=acme.Item", "-o", "json").
 		want(t, 0, `{"queue":"/orders","version":2,"created":true,"types":[{"type":7,"message":"acme.Order","validate":true},{"type":8,"message":"acme.Item","validate":false}],"incompatibilities":[]}`+"\n", "")
 	f.ctl(t, "", "schema", "set", "orders", order, "-I", root, "--type", "7=acme.Order", "--validate=false", "-o", "json").
 		want(t, 0, `{"queue":"/orders","version":3,"created":true,"types":[{"type":7,"message":"acme.Order","validate":false}],"incompatibilities":[]}`+"\n", "")
+}
+
+func TestANextVersionOfASchemaValidatesWhatTheOneBeforeDid(t *testing.T) {
+	f, order, root := withSchema(t)
+	for _, c := range []struct{ command, flags, want string }{
+		{"check", "--type 7=acme.Order", "it is version 1 of /orders: sends of 7 are validated"},
+		{"check", "--type created=acme.Order --type 8=acme.Item", "programs that know version 1 of /orders get along with it; with it sends of created are validated, sends of 8 are not checked"},
+		{"check", "--type 7=acme.Order --no-validate", "programs that know version 1 of /orders get along with it; with it sends of 7 are not checked"},
+		{"set", "--type 7=acme.Order --type 8=acme.Item", "version 2 of the schema of /orders is registered: sends of 7 are validated, sends of 8 are not checked"},
+		{"set", "--type 8=acme.Item --validate", "version 3 of the schema of /orders is registered: sends of 8 are validated"},
+		{"set", "--type 7=acme.Order --type 8=acme.Item", "version 4 of the schema of /orders is registered: sends of 8 are validated, sends of 7 are not checked"},
+		{"set", "--type 7=acme.Order --type 8=acme.Item --validate", "version 5 of the schema of /orders is registered: sends of 7, 8 are validated"},
+		{"set", "--type 7=acme.Order --type 8=acme.Item --validate=false", "version 6 of the schema of /orders is registered: sends of 7, 8 are not checked"},
+		{"set", "--type 7=acme.Order --validate", "version 7 of the schema of /orders is registered: sends of 7 are validated"},
+		{"set", "--type 7=acme.Order --no-validate", "version 8 of the schema of /orders is registered: sends of 7 are not checked"},
+	} {
+		args := append([]string{"schema", c.command, "orders", order, "-I", root}, strings.Fields(c.flags)...)
+		f.ctl(t, "", args...).want(t, 0, "", c.want+"\n")
+	}
+	if r := f.ctl(t, "", "schema", "set", "orders", order, "-I", root, "--type", "7=acme.Order", "--validate", "--no-validate"); r.exit != 2 {
+		t.Errorf("exit %d, stderr %s", r.exit, r.err)
+	}
 }
 
 func TestSchemaSetTakesDescriptorSets(t *testing.T) {
@@ -92,7 +114,7 @@ func TestSchemaSetTakesDescriptorSets(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.ctl(t, "", "schema", "set", "orders", set, "--type", "7=acme.Order", "--validate").
-		want(t, 0, "", "version 1 of the schema of /orders is the same: nothing changed\n")
+		want(t, 0, "", "version 1 of the schema of /orders is the same: nothing changed, sends of 7 are validated\n")
 }
 
 func TestSchemaCheckListsWhatWouldBreak(t *testing.T) {
@@ -102,17 +124,17 @@ func TestSchemaCheckListsWhatWouldBreak(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := "field 1 (id) of acme.Order is gone\nvalue 1 (\\x1b) is gone\n"
-	f.ctl(t, "", "schema", "check", "orders", small, "--type", "7=acme.Order").want(t, 1, found, "")
-	f.ctl(t, "", "schema", "set", "orders", small, "--type", "7=acme.Order", "--dry-run").want(t, 1, found, "")
-	f.ctl(t, "", "schema", "check", "orders", small, "--type", "7=acme.Order", "--allow-incompatible").want(t, 0, found, "")
+	f.ctl(t, "", "schema", "check", "orders", small, "--type", "7=acme.Order").want(t, 1, found, "with it sends of 7 are validated\n")
+	f.ctl(t, "", "schema", "set", "orders", small, "--type", "7=acme.Order", "--dry-run").want(t, 1, found, "with it sends of 7 are validated\n")
+	f.ctl(t, "", "schema", "check", "orders", small, "--type", "7=acme.Order", "--allow-incompatible").want(t, 0, found, "with it sends of 7 are validated\n")
 	f.ctl(t, "", "schema", "check", "orders", order, "-I", root, "--type", "7=acme.Order", "--type", "8=acme.Item").
-		want(t, 0, "", "programs that know version 1 of /orders get along with it\n")
+		want(t, 0, "", "programs that know version 1 of /orders get along with it; with it sends of 7 are validated, sends of 8 are not checked\n")
 	r := f.ctl(t, "", "schema", "set", "orders", small, "--type", "7=acme.Order")
 	if r.exit != 1 || r.out != "" || !strings.HasPrefix(r.err, found+"ipcctl: ") {
 		t.Errorf("exit %d, stdout %q, stderr %q", r.exit, r.out, r.err)
 	}
 	f.ctl(t, "", "schema", "set", "orders", small, "--type", "7=acme.Order", "--allow-incompatible").
-		want(t, 0, "", "allowed: field 1 (id) of acme.Order is gone\nallowed: value 1 (\\x1b) is gone\nversion 2 of the schema of /orders is registered\n")
+		want(t, 0, "", "allowed: field 1 (id) of acme.Order is gone\nallowed: value 1 (\\x1b) is gone\nversion 2 of the schema of /orders is registered: sends of 7 are validated\n")
 }
 
 func TestSchemaShowsWhatBodiesAre(t *testing.T) {
