@@ -235,7 +235,7 @@ func (c *Client) Target() string { return c.target }
 
 // Close ends the connection and all calls under way. Consume and Senders should be ended before.
 func (c *Client) Close() error {
-	ended := c.replies.close()
+	ended := c.replies.close(c)
 	defer ended()                                                                // after the connection: the daemon may be slow to say goodbye
 	if err := c.conn.Close(); err != nil && status.Code(err) != codes.Canceled { // Canceled: it was closed before
 		return newError(reason.Internal, "close the connection: %v", err)

@@ -207,10 +207,9 @@ func TestTheReplyQueueEndsWithItsClient(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	until(t, "its end", func() bool {
-		info, err := other.Info(t.Context())
-		return err == nil && info.TemporaryQueues == 0
-	})
+	if info, err := other.Info(t.Context()); err != nil || info.TemporaryQueues != 0 {
+		t.Errorf("%+v, %v; want no temporary queue", info, err)
+	}
 }
 
 func TestSeveralQueuesAreReceivedFromFairlyOnTheRealDaemon(t *testing.T) {
@@ -452,5 +451,24 @@ func TestATemporaryQueueOnTheRealDaemon(t *testing.T) {
 	}
 	if q.Close(); q.Err() != nil {
 		t.Error(q.Err())
+	}
+}
+
+// What is sent to a queue that has ended must be refused, and not stored in what is about to go.
+func TestAClosedTemporaryQueueTakesNoMoreMessages(t *testing.T) {
+	r := startReal(t)
+	c := r.dial()
+	for range 30 {
+		q, err := c.OpenTemporary(t.Context(), QueueSettings{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Close()
+		if _, err := c.Queue(q.Name()).Send(t.Context(), body("late")); !errors.Is(err, ErrQueueNotFound) {
+			t.Fatalf("a send after Close: %v", err)
+		}
+		if err := q.Err(); err != nil {
+			t.Errorf("it ended with %v", err)
+		}
 	}
 }

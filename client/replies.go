@@ -169,13 +169,22 @@ func (r *replies) isClosed() bool {
 	return r.closed
 }
 
-// close lets no request begin any more and ends the box. The function that it returns waits for that.
-func (r *replies) close() (ended func()) {
+// close lets no request begin any more, and ends the box and its queue. The function that it returns waits for the box.
+func (r *replies) close(c *Client) (ended func()) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	box := r.box
 	r.closed = true
-	if r.box != nil {
-		r.box.cancel()
+	r.mu.Unlock()
+	if box == nil {
+		return r.boxes.Wait
 	}
+	select {
+	case <-box.opened:
+		if box.failed == nil {
+			c.endTemporary(box.name)
+		}
+	default: // nobody knows its name yet
+	}
+	box.cancel()
 	return r.boxes.Wait
 }

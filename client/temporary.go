@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -12,8 +13,8 @@ import (
 	ipcdv1 "github.com/ipcd/ipcd/proto/ipcd/v1"
 )
 
-// temporaryPatience bounds how long Close waits for the daemon.
-const temporaryPatience = 2 * time.Second
+// closeGrace is how long an end waits for the daemon to say that a temporary queue is gone.
+const closeGrace = 2 * time.Second
 
 // Temporary is a queue that lives as long as its session: until Close, or until the connection breaks or the daemon stops.
 // Its name cannot be guessed: hand it to those who shall send to it. It is kept in memory, and is gone for good with all
@@ -22,6 +23,7 @@ type Temporary struct {
 	*Queue
 	ctx    context.Context // ends with the queue
 	cancel context.CancelFunc
+	closed atomic.Bool // by us: its end is no error
 	done   chan struct{}
 	err    error // set before done is closed
 }
@@ -68,7 +70,7 @@ func (t *Temporary) watch(stream grpc.ServerStreamingClient[ipcdv1.OpenTemporary
 		switch {
 		case err == nil: // of a later version, perhaps
 			continue
-		case t.ctx.Err() != nil:
+		case t.ctx.Err() != nil, t.closed.Load():
 		case errors.Is(err, io.EOF):
 			t.err = newError(reason.QueueDeleted, "the daemon ended the temporary queue").on(t.name)
 		default:
@@ -91,14 +93,20 @@ func (t *Temporary) Err() error {
 	}
 }
 
-// Close ends the queue. What is in it is gone, and once Close returns no more is sent to it, unless the daemon did not answer
-// for two seconds. It may be called again.
+// Close ends the queue. What is in it is gone, and sends that begin after it has returned are refused, unless the daemon
+// does not answer. It may be called again.
 func (t *Temporary) Close() {
-	if t.ctx.Err() == nil { // the end of the call alone would reach the daemon later
-		ctx, cancel := context.WithTimeout(t.ctx, temporaryPatience)
-		_, _ = t.c.DeleteQueue(ctx, t.name) // what is in its way ends with the call
-		cancel()
+	if t.closed.CompareAndSwap(false, true) && t.Err() == nil {
+		t.c.endTemporary(t.name)
 	}
 	t.cancel()
 	<-t.done
+}
+
+// endTemporary removes a temporary queue by its name. The end of its call alone would be noticed by the daemon a moment later,
+// and what is sent until then would be lost without a word.
+func (c *Client) endTemporary(name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	_, _ = c.DeleteQueue(ctx, name) // where it fails the end of the call still ends the queue
 }
