@@ -198,6 +198,21 @@ class TemporaryTest(DaemonTest):
         self.assertTrue(eventually(lambda: q.ended, "it ends"))
         self.assertFalse(list(self.client.queues("tmp.*")))
 
+    def test_closed_temporary_queue_takes_no_more_messages(self):
+        for _ in range(30):
+            with self.client.open_temporary() as q:
+                pass
+            with self.assertRaises(ipcd.QueueNotFound):
+                self.client.queue(q.name).send(b"late")
+
+    def test_queue_for_replies_ends_with_its_client(self):
+        jobs = self.create()
+        with ipcd.connect(self.daemon.address) as client:
+            with GIVE_UP, self.assertRaises(ipcd.TimedOut):
+                client.request(jobs.name, b"?")
+            self.assertEqual(len(list(self.client.queues("tmp.*"))), 1)
+        self.assertEqual(list(self.client.queues("tmp.*")), [])
+
     def test_temporary_queue_ends_with_its_client(self):
         with ipcd.connect(self.daemon.address) as client:
             q = client.open_temporary()
