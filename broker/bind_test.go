@@ -227,6 +227,8 @@ func TestDuplicateIsNotCopiedAgain_S8(t *testing.T) {
 		w.create("/src")
 		w.create("/dst")
 		w.create("/end")
+		w.create("/all", func(s *queue.Settings) { s.DedupWindow = 0 }) // it takes what it is given
+		w.bind("/src", "/all")
 		w.bind("/src", "/dst")
 		w.bind("/dst", "/end")
 		send := func(name string, ids ...string) queue.Stored {
@@ -243,10 +245,12 @@ func TestDuplicateIsNotCopiedAgain_S8(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		w.holds("/dst", "1", "2", "3")
+		w.holds("/all", "1", "2", "3")
 		send("/dst", "4", "1")
 		send("/src", "4")
 		w.holds("/src", "1", "2", "3", "4")
 		w.holds("/dst", "1", "2", "3", "4") // by its own ids
+		w.holds("/all", "1", "2", "3", "4")
 		w.holds("/end", "1", "2", "3", "4")
 	})
 }
