@@ -60,8 +60,9 @@ func newRedrive(a *app) *cobra.Command {
 		Use:   "redrive QUEUE...",
 		Short: "Move dead letters back, each to the queue it came from",
 		Long: `Move dead letters back, each to the queue it came from, which its header ipcd-dead-queue names: all of them, or those
-that the filters leave. The headers that tell of its death go, its attempts start anew, and it becomes ready. A table says how
-many went where. What cannot go back, because its queue is full or gone, stays, and the table says why.
+that the filters leave. It goes back only to a queue whose dead-letter queue is this one. The headers that tell of its death
+go, its attempts start anew, and it becomes ready. A table says how many went where. What cannot go back, because its queue is
+full, gone, or has another dead-letter queue by now, stays, and the table says why.
 
 ` + patternHelp,
 		Example: `  ipcctl redrive /jobs.dead

@@ -59,7 +59,8 @@ type QueueAdminServiceClient interface {
 	// sequence there, after those before it, and keeps its time of send, delay and TTL. Attempts start anew, and dedup ids are not
 	// remembered.
 	MoveMessages(ctx context.Context, in *MoveMessagesRequest, opts ...grpc.CallOption) (*MoveMessagesResponse, error)
-	// RedriveMessages moves dead letters back, each to the queue it came from.
+	// RedriveMessages moves dead letters back, each to the queue it came from: the one that its header ipcd-dead-queue names, if
+	// that has this queue as its dead-letter queue. Others stay.
 	RedriveMessages(ctx context.Context, in *RedriveMessagesRequest, opts ...grpc.CallOption) (*RedriveMessagesResponse, error)
 	// BindQueue lets a queue hand on a copy of what is sent to it. A bind that is there is changed.
 	BindQueue(ctx context.Context, in *BindQueueRequest, opts ...grpc.CallOption) (*BindQueueResponse, error)
@@ -259,7 +260,8 @@ type QueueAdminServiceServer interface {
 	// sequence there, after those before it, and keeps its time of send, delay and TTL. Attempts start anew, and dedup ids are not
 	// remembered.
 	MoveMessages(context.Context, *MoveMessagesRequest) (*MoveMessagesResponse, error)
-	// RedriveMessages moves dead letters back, each to the queue it came from.
+	// RedriveMessages moves dead letters back, each to the queue it came from: the one that its header ipcd-dead-queue names, if
+	// that has this queue as its dead-letter queue. Others stay.
 	RedriveMessages(context.Context, *RedriveMessagesRequest) (*RedriveMessagesResponse, error)
 	// BindQueue lets a queue hand on a copy of what is sent to it. A bind that is there is changed.
 	BindQueue(context.Context, *BindQueueRequest) (*BindQueueResponse, error)
