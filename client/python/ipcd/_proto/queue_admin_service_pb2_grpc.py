@@ -160,7 +160,8 @@ class QueueAdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RedriveMessages(self, request, context):
-        """RedriveMessages moves dead letters back, each to the queue it came from.
+        """RedriveMessages moves dead letters back, each to the queue it came from: the one that its header ipcd-dead-queue names, if
+        that has this queue as its dead-letter queue. Others stay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
