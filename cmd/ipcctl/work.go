@@ -106,7 +106,7 @@ Values with a NUL byte, which no environment can hold, are left out.`,
 		"end after so many messages; exit 1 if not all were acked (default: go on)")
 	f.BoolVar(&o.once, "once", false, "end after one message, as -n 1")
 	f.BoolVar(&o.reply, "reply", false, "send what the command writes to the queue that the message names for replies")
-	addFlag(f, &o.nackDelay, "nack-delay", "DURATION", "a failed message comes again after this long (default: the queue's back-off)", parseDuration)
+	addFlag(f, &o.nackDelay, "nack-delay", "DURATION", "a failed message comes again after this long (default: the queue's back-off; where it has none, 1s, doubled each time up to 1m)", parseDuration)
 	addFlag(f, &o.timeout, "timeout", "DURATION", "kill a command that takes longer, which nacks its message (default: never)", positiveDuration)
 	addFlag(f, &o.lease, "lease", "DURATION", "how long a lease lasts, until it is prolonged (default: as the queue says)", positiveDuration)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not tell of each failure")
@@ -121,6 +121,7 @@ type worker struct {
 	argv    []string
 	path    string                      // of the command
 	names   map[string]map[int64]string // of types, by queue
+	eager   map[string]bool             // queues without a back-off
 	environ []string                    // what of our own the commands get
 	out     *lockedWriter
 	err     *lockedWriter
@@ -146,7 +147,7 @@ func (a *app) work(ctx context.Context, queues, argv []string, o *workOptions) e
 	if err != nil {
 		return fmt.Errorf("cannot run the command: %w", err)
 	}
-	w := &worker{a: a, client: c, options: o, argv: argv, path: path, names: map[string]map[int64]string{}, kill: make(chan struct{}),
+	w := &worker{a: a, client: c, options: o, argv: argv, path: path, names: map[string]map[int64]string{}, eager: map[string]bool{}, kill: make(chan struct{}),
 		out: &lockedWriter{w: a.out}, err: &lockedWriter{w: a.err}}
 	w.environ = w.inherited()
 	all, selector, err := w.prepare(ctx, queues)
@@ -195,6 +196,7 @@ func (w *worker) prepare(ctx context.Context, words []string) (queues []string, 
 			}
 		}
 		w.names[name] = typeNamesByNumber(info.Settings.TypeNames)
+		w.eager[name] = err == nil && info.Settings.BackoffMax == 0
 	}
 	selector, err = commonSelector(ctx, w.client, n.names, w.options.selector)
 	return n.names, selector, err
@@ -272,10 +274,19 @@ func (w *worker) handle(ctx context.Context, d *client.Delivery) error {
 	w.nacked.Add(1)
 	w.tell(d, "nacked, "+result.failure)
 	failure := errors.New(result.failure)
-	if w.options.nackDelay >= 0 {
-		return client.NackAfter(failure, w.options.nackDelay)
+	switch delay := w.options.nackDelay; {
+	case delay >= 0:
+		return client.NackAfter(failure, delay)
+	case w.eager[d.Queue]:
+		return client.NackAfter(failure, backoff(d.Attempts))
 	}
 	return failure
+}
+
+// backoff is how long a message waits that has failed so often before, where its queue has no back-off: a command that fails at once
+// must not use up all attempts at once.
+func backoff(attempts int) time.Duration {
+	return min(time.Second<<min(attempts, 6), time.Minute)
 }
 
 func (w *worker) stopped() bool {

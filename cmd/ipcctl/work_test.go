@@ -89,6 +89,21 @@ func TestACommandThatTakesTooLongIsKilledWithAllThatItStarted(t *testing.T) {
 	goneBy(t, readText(t, pids))
 }
 
+// Else a command that fails at once would use up all of a message's attempts at once.
+func TestWorkBacksOffWhereTheQueueDoesNot(t *testing.T) {
+	f := startFake(t)
+	f.add("/q", "a")
+	f.ctl(t, "", "work", "q", "-n", "1", "--", "false")
+	if nack := seen[*ipcdv1.Settlements](t, f).Settlements[0].GetNack(); nack.GetDelay().AsDuration() != time.Second {
+		t.Errorf("nacked with %v", nack)
+	}
+	for attempts, want := range map[int]time.Duration{0: time.Second, 3: 8 * time.Second, 6: time.Minute, 60000: time.Minute} {
+		if got := backoff(attempts); got != want {
+			t.Errorf("after %d attempts %v, want %v", attempts, got, want)
+		}
+	}
+}
+
 func TestTheFirstSignalFinishesAndTheSecondKills(t *testing.T) {
 	for _, second := range []bool{false, true} {
 		f := startFake(t)
