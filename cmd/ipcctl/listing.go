@@ -85,7 +85,7 @@ func (l *listing[T]) add(cmd *cobra.Command) {
 	addFlag(flags, &l.sort, "sort", "COLUMN", "sort by this column (default "+l.sort.name+")", parse)
 	completeWords(cmd, "sort", names)
 	flags.BoolVarP(&l.reverse, "reverse", "r", false, "sort the other way round")
-	addFlag(flags, &l.shown, "columns", "COLUMN,...", "show these columns: "+strings.Join(names, ","), func(s string) ([]listColumn[T], error) {
+	addFlag(flags, &l.shown, "columns", "COLUMN,...", "show these columns: "+strings.Join(names, ", "), func(s string) ([]listColumn[T], error) {
 		var columns []listColumn[T]
 		for name := range strings.SplitSeq(s, ",") {
 			c, err := parse(strings.TrimSpace(name))
