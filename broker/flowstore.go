@@ -66,7 +66,6 @@ func (f *flow) doneLocked(now queue.Instant) {
 	for _, p := range f.parts {
 		p.s.publishLocked()
 	}
-	f.parts[0].s.flushLocked() // what those who wait get is no part of it
 	for _, p := range f.parts {
 		p.s.afterLocked(now)
 	}

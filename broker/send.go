@@ -57,15 +57,16 @@ func (b *Broker) Submit(ctx context.Context, id identity.Identity, r SendRequest
 	if err := s.checkBodies(r.Messages); err != nil {
 		return s.refuse(id, &r, err)
 	}
-	bytes, record := totalBytes(r.Messages), int64(0)
+	if len(s.settings.Load().Binds) > 0 {
+		return b.submitCopied(ctx, id, s, &r, nil, nil)
+	}
+	bytes, record := int64(0), int64(0)
 	for i := range r.Messages {
+		bytes += int64(r.Messages[i].Bytes())
 		record += recordBytes(&r.Messages[i])
 	}
 	if err := b.admit(ctx, s, len(r.Messages), record); err != nil {
 		return queue.Stored{}, 0, on(s, err)
-	}
-	if len(s.settings.Load().Binds) > 0 {
-		return b.submitCopied(ctx, id, s, &r, nil, nil)
 	}
 	batch := queue.Batch{Messages: r.Messages, Producer: r.Producer, Number: r.Batch}
 	s.mu.Lock()

@@ -94,3 +94,12 @@ message Old {
 extend Old { optional string extra = 100; }
 enum Color { RED = 1; GREEN = 2; }
 `
+
+// Validate is Message.Validate of a message by its name.
+func (s *Set) Validate(message string, body []byte) error {
+	m, err := s.Shapes().Of(message)
+	if err != nil {
+		return err
+	}
+	return m.Validate(body)
+}

@@ -53,17 +53,6 @@ func (x *Shapes) Of(message string) (*Message, error) {
 	return x.shape(m), nil
 }
 
-// Validate says why a body is not such a message, if it is not: it must be well-formed, with all required fields and none
-// that the set does not know, at any depth. What stands in a google.protobuf.Any is not looked at. It allocates next to
-// nothing, whatever the body.
-func (s *Set) Validate(message string, body []byte) error {
-	m, err := s.Shapes().Of(message)
-	if err != nil {
-		return err
-	}
-	return m.Validate(body)
-}
-
 // shape makes a Message, and those that it is made of, each once.
 func (x *Shapes) shape(d protoreflect.MessageDescriptor) *Message {
 	name := string(d.FullName())
@@ -145,7 +134,9 @@ func enforcesUTF8(fd protoreflect.FieldDescriptor) bool {
 	return fd.ParentFile().Syntax() == protoreflect.Proto3
 }
 
-// Validate says why a body is not such a message, if it is not. See Set.Validate.
+// Validate says why a body is not such a message, if it is not: it must be well-formed, with all required fields and none
+// that the set does not know, at any depth. What stands in a google.protobuf.Any is not looked at. It allocates next to
+// nothing, whatever the body.
 func (m *Message) Validate(body []byte) error {
 	w := walk{left: len(body)}
 	_, err := w.message(m, body, 0, 0)
